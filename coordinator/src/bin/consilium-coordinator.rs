@@ -1,0 +1,2 @@
+//! Coordinator.
+fn main() {}

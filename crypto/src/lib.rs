@@ -1,0 +1,5 @@
+//! What every party of a Consilium must compute alike.
+#![no_std]
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
