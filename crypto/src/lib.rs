@@ -1,5 +1,27 @@
 //! What every party of a Consilium must compute alike.
+//!
+//! Pure and `no_std` + alloc: no clock, no socket, no file, no thread, no generator of its own. Randomness comes
+//! in as a [`rand_core::CryptoRng`], bytes as slices.
 #![no_std]
 extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
+
+#[cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+pub mod codec;
+#[cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+pub mod digest;
+#[cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+pub mod ring;
+#[cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+pub mod secret;
+#[cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+pub mod sign;
+#[cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+pub mod encoding;
+#[cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+pub mod noise;
+#[cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+pub mod privacy;
+#[cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+pub mod release;

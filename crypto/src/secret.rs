@@ -1,0 +1,90 @@
+//! The one wrapper for secrets.
+//!
+//! A [`Secret`] is wiped when it is dropped, prints as `<redacted>`, and cannot be cloned, compared or
+//! serialized. There is one way in, [`Secret::expose`], so that a reader can list every use of a
+//! secret with one search. The value lives on the heap, so that moving the wrapper from one protocol
+//! step to the next leaves no copy behind on the stack.
+//!
+//! # Not protected
+//!
+//! Copies that the compiler spills to registers or the stack during a computation, pages swapped to
+//! disk, core dumps, and whatever a caller copies out of `expose()`.
+
+use alloc::boxed::Box;
+use core::fmt;
+
+use zeroize::Zeroize;
+
+/// A value that is wiped on drop and never printed.
+pub struct Secret<T: Zeroize>(Box<T>);
+
+impl<T: Zeroize> Secret<T> {
+    /// Takes `value` in. The caller's own copy, if it kept one, stays the caller's to wipe.
+    pub fn new(value: T) -> Self {
+        Self(Box::new(value))
+    }
+
+    /// The one way in.
+    pub fn expose(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Zeroize + Default> Secret<T> {
+    /// Builds the value in place, so that no copy of it is ever on the stack.
+    pub fn build(fill: impl FnOnce(&mut T)) -> Self {
+        let mut value = Box::<T>::default();
+        fill(&mut value);
+        Self(value)
+    }
+}
+
+impl<T: Zeroize> Drop for Secret<T> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl<T: Zeroize> zeroize::ZeroizeOnDrop for Secret<T> {}
+
+impl<T: Zeroize> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<redacted>")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::{format, rc::Rc};
+    use core::cell::Cell;
+
+    struct Probe(Rc<Cell<bool>>);
+    impl Zeroize for Probe {
+        fn zeroize(&mut self) {
+            self.0.set(true);
+        }
+    }
+
+    #[test]
+    fn prints_nothing_of_its_value() {
+        let secret = Secret::new([0x5au8; 32]);
+        assert_eq!(format!("{secret:?}"), "<redacted>");
+        assert_eq!(format!("{:?}", Some(&secret)), "Some(<redacted>)");
+    }
+
+    #[test]
+    fn is_wiped_when_dropped() {
+        let wiped = Rc::new(Cell::new(false));
+        let secret = Secret::new(Probe(wiped.clone()));
+        assert!(!wiped.get());
+        drop(secret);
+        assert!(wiped.get());
+    }
+
+    #[test]
+    fn is_built_in_place() {
+        let secret = Secret::<[u8; 4]>::build(|bytes| bytes.copy_from_slice(&[1, 2, 3, 4]));
+        assert_eq!(secret.expose(), &[1, 2, 3, 4]);
+    }
+}
