@@ -1,0 +1,145 @@
+//! Steps composed, and the questions one asks of them.
+
+use alloc::vec::Vec;
+
+use super::{PrivacyError, rdp, require};
+
+/// Some number of equal steps: a Poisson-subsampled Gaussian with sensitivity 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// Sampling rate `q`, above 0 and at most 1.
+    pub sampling_rate: f64,
+    /// Noise multiplier `z`: standard deviation over sensitivity, 0.01 to 10⁶.
+    pub noise_multiplier: f64,
+    /// How many such steps.
+    pub count: u64,
+    /// Pointwise gap of one step (see [`super::Mechanism::gap`]); 0 for a continuous Gaussian.
+    pub gap: f64,
+}
+
+/// A list of steps. Equal ones are counted together; order does not matter.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Composition {
+    steps: Vec<Step>,
+}
+
+impl Composition {
+    /// Nothing yet: `ε = 0`.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds steps.
+    ///
+    /// # Errors
+    ///
+    /// A field out of its range; more than 10⁹ steps in all.
+    pub fn push(&mut self, step: Step) -> Result<(), PrivacyError> {
+        let (q, z) = (step.sampling_rate, step.noise_multiplier);
+        require(q > 0.0 && q <= 1.0, "sampling_rate", q, "above 0 and at most 1")?;
+        require((0.01..=1e6).contains(&z), "noise_multiplier", z, "from 0.01 to 10⁶")?;
+        require((0.0..=1e-3).contains(&step.gap), "gap", step.gap, "from 0 to 10⁻³")?;
+        let total = self.count().saturating_add(step.count);
+        require(total <= 1_000_000_000, "the number of steps", total as f64, "at most 10⁹")?;
+        let same = |old: &&mut Step| Step { count: 0, ..**old } == Step { count: 0, ..step };
+        match self.steps.iter_mut().find(same) {
+            Some(old) => old.count += step.count,
+            None if step.count > 0 => self.steps.push(step),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The distinct steps.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// How many steps in all.
+    pub fn count(&self) -> u64 {
+        self.steps.iter().fold(0, |count, step| count.saturating_add(step.count))
+    }
+
+    /// An upper bound on `ε` at this `δ`, from privacy-loss distributions.
+    ///
+    /// # Errors
+    ///
+    /// `δ` not above 0 and below 1.
+    pub fn epsilon(&self, delta: f64) -> Result<f64, PrivacyError> {
+        self.epsilon_rdp(delta)
+    }
+
+    /// An upper bound on `ε` at this `δ` from Rényi divergences: looser, and what other accountants print.
+    ///
+    /// # Errors
+    ///
+    /// `δ` not above 0 and below 1.
+    pub fn epsilon_rdp(&self, delta: f64) -> Result<f64, PrivacyError> {
+        require(delta > 0.0 && delta < 1.0, "delta", delta, "above 0 and below 1")?;
+        Ok(rdp::epsilon(&self.steps, delta))
+    }
+
+    /// How many more of `step` fit (its own count is ignored) while `ε` stays at most `epsilon` at `delta`:
+    /// 0 if not even one does, at most `most`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Composition::epsilon`] and [`Composition::push`].
+    pub fn remaining(&self, step: Step, epsilon: f64, delta: f64, most: u64) -> Result<u64, PrivacyError> {
+        let fits = |count: u64| {
+            let mut longer = self.clone();
+            longer.push(Step { count, ..step })?;
+            Ok::<bool, PrivacyError>(longer.epsilon(delta)? <= epsilon)
+        };
+        if fits(most)? {
+            return Ok(most);
+        }
+        // `low` fits (0 by definition of the answer), `high` does not.
+        let (mut low, mut high) = (0, most);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if fits(middle)? { low = middle } else { high = middle }
+        }
+        Ok(low)
+    }
+}
+
+/// The least noise multiplier, to 10⁻³ and rounded up, with which `steps` steps at sampling rate `q` keep
+/// `ε ≤ epsilon` at `delta`.
+///
+/// # Errors
+///
+/// A number out of its range; a budget that no multiplier up to 10⁶ keeps.
+pub fn noise_multiplier(
+    epsilon: f64,
+    delta: f64,
+    sampling_rate: f64,
+    steps: u64,
+) -> Result<f64, PrivacyError> {
+    let holds = epsilon.is_finite() && epsilon > 0.0;
+    require(holds, "epsilon", epsilon, "finite and above 0")?;
+    let spent = |thousandths: u64| {
+        let mut composition = Composition::new();
+        composition.push(Step {
+            sampling_rate,
+            noise_multiplier: thousandths as f64 / 1000.0,
+            count: steps,
+            gap: 0.0,
+        })?;
+        composition.epsilon(delta)
+    };
+    // In thousandths, from 0.01: the accountant's own range.
+    let (mut low, mut high) = (9u64, 10u64);
+    while spent(high)? > epsilon {
+        low = high;
+        high *= 2;
+        if high > 1_000_000_000 {
+            return Err(PrivacyError::Unreachable { epsilon, greatest: 1e6 });
+        }
+    }
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if spent(middle)? <= epsilon { high = middle } else { low = middle }
+    }
+    Ok(high as f64 / 1000.0)
+}

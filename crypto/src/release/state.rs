@@ -1,0 +1,255 @@
+//! An adapter between two rounds: all its tensors, the optimizer's moments, and how many steps were taken.
+//!
+//! [`AdapterState::to_bytes`] is what coordinator and client store and what a returning client may be given;
+//! [`AdapterState::from_bytes`] treats it as hostile. The layout, everything little-endian:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 8 | `CSLADPT` and the version byte 1 |
+//! | 32 | the manifest's digest |
+//! | 1 + 16 | the optimizer: kind, then four binary32 fields, unused ones 0 |
+//! | 8 | steps taken |
+//! | 8 | the running products `β₁ᵗ`, `β₂ᵗ` |
+//! | 4 each | all tensors' values in manifest order; then, for Adam, first and second moments |
+
+use alloc::vec::Vec;
+
+use super::optimizer::{Powers, step};
+use super::{Manifest, Optimizer, ReleaseError, TensorSpec};
+use crate::digest::{Digest, Transcript};
+
+const MAGIC: [u8; 8] = *b"CSLADPT\x01";
+const HEADER: usize = 8 + 32 + 17 + 8 + 8;
+
+/// All of an adapter's state. Public: it follows from released sums alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdapterState {
+    manifest: Manifest,
+    optimizer: Optimizer,
+    steps: u64,
+    powers: Powers,
+    /// Every tensor's values, in manifest order.
+    values: Vec<f32>,
+    /// Adam's moments of the trained coordinates; empty for the others.
+    first: Vec<f32>,
+    second: Vec<f32>,
+}
+
+impl AdapterState {
+    /// The adapter before the first round, drawn from the plan's public `seed`.
+    ///
+    /// # Errors
+    ///
+    /// The optimizer's, if a field is out of range.
+    pub fn initial(manifest: &Manifest, seed: &[u8; 32], optimizer: Optimizer) -> Result<Self, ReleaseError> {
+        optimizer.check()?;
+        let mut values = alloc::vec![0.0; manifest.parameters()];
+        let mut rest = values.as_mut_slice();
+        for (index, (tensor, elements)) in manifest.layout().enumerate() {
+            let (head, tail) = rest.split_at_mut(elements.min(rest.len()));
+            tensor.init.fill(seed, index as u64, head);
+            rest = tail;
+        }
+        let moments = if optimizer.has_moments() { manifest.dimension() } else { 0 };
+        Ok(Self {
+            manifest: manifest.clone(),
+            optimizer,
+            steps: 0,
+            powers: Powers([1.0; 2]),
+            values,
+            first: alloc::vec![0.0; moments],
+            second: alloc::vec![0.0; moments],
+        })
+    }
+
+    /// One server step with the mean update (from [`super::mean_from_sum`]). On an error the state is as it
+    /// was before.
+    ///
+    /// # Errors
+    ///
+    /// A mean of the wrong length or with a value that is not finite; a step after which some parameter would
+    /// not be finite. The same input fails alike at every party.
+    pub fn apply(&mut self, mean: &[f32]) -> Result<(), ReleaseError> {
+        let expected = self.manifest.dimension();
+        if mean.len() != expected {
+            return Err(ReleaseError::Length { what: "the mean update", expected, got: mean.len() });
+        }
+        finite("the mean update", mean)?;
+        let (mut powers, mut weights) = (self.powers, self.trained());
+        let (mut first, mut second) = (self.first.clone(), self.second.clone());
+        step(&self.optimizer, &mut powers, &mut weights, mean, &mut first, &mut second);
+        finite("the adapter after this step", &weights)?;
+        finite("the optimizer's first moment", &first)?;
+        finite("the optimizer's second moment", &second)?;
+        let steps = self.steps.checked_add(1).ok_or(ReleaseError::TooLarge)?;
+        self.put_trained(&weights);
+        (self.first, self.second, self.powers, self.steps) = (first, second, powers, steps);
+        Ok(())
+    }
+
+    /// The trained coordinates, flat, in manifest order: [`Manifest::dimension`] values.
+    pub fn trained(&self) -> Vec<f32> {
+        let mut flat = Vec::with_capacity(self.manifest.dimension());
+        for (tensor, values) in self.tensors() {
+            if tensor.trained {
+                flat.extend_from_slice(values);
+            }
+        }
+        flat
+    }
+
+    /// Every tensor with its values (row-major), in manifest order.
+    pub fn tensors(&self) -> impl Iterator<Item = (&TensorSpec, &[f32])> {
+        self.manifest.layout().scan(self.values.as_slice(), |rest, (tensor, elements)| {
+            let (head, tail) = rest.split_at_checked(elements)?;
+            *rest = tail;
+            Some((tensor, head))
+        })
+    }
+
+    /// The manifest that this adapter follows.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The optimizer and its parameters.
+    pub fn optimizer(&self) -> &Optimizer {
+        &self.optimizer
+    }
+
+    /// How many rounds have been applied.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// What clients compare before they go on: every tensor's name, shape and values (binary32,
+    /// little-endian), in order of names.
+    pub fn adapter_digest(&self) -> Digest {
+        let count = self.manifest.tensors().len() as u64;
+        self.tensors()
+            .fold(Transcript::new("consilium/1/adapter").u64(count), |transcript, (tensor, values)| {
+                let named = transcript.bytes(tensor.name.as_bytes()).u64(tensor.shape.len() as u64);
+                let shaped = tensor.shape.iter().fold(named, |t, &axis| t.u64(u64::from(axis)));
+                shaped.bytes(&little_endian(values))
+            })
+            .finish()
+    }
+
+    /// The optimizer's kind, parameters, steps and moments: two parties that agree on this and on the
+    /// adapter will agree on the next adapter.
+    pub fn optimizer_digest(&self) -> Digest {
+        let (kind, fields) = self.optimizer.fields();
+        Transcript::new("consilium/1/optimizer")
+            .u64(u64::from(super::ARITHMETIC_VERSION))
+            .u64(u64::from(kind))
+            .bytes(&little_endian(&fields))
+            .u64(self.steps)
+            .bytes(&little_endian(&self.powers.0))
+            .bytes(&little_endian(&self.first))
+            .bytes(&little_endian(&self.second))
+            .finish()
+    }
+
+    /// The stored form (see the module's table).
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let (kind, fields) = self.optimizer.fields();
+        let mut bytes = Vec::with_capacity(self.byte_len());
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(self.manifest.digest().as_bytes());
+        bytes.push(kind);
+        bytes.extend_from_slice(&little_endian(&fields));
+        bytes.extend_from_slice(&self.steps.to_le_bytes());
+        bytes.extend_from_slice(&little_endian(&self.powers.0));
+        for values in [&self.values, &self.first, &self.second] {
+            bytes.extend_from_slice(&little_endian(values));
+        }
+        bytes
+    }
+
+    /// Reads a stored form back.
+    ///
+    /// # Errors
+    ///
+    /// Anything that [`AdapterState::to_bytes`] could not have written for this manifest: another format,
+    /// manifest or length, an optimizer out of range, a value that is not finite, a negative second moment.
+    pub fn from_bytes(manifest: &Manifest, bytes: &[u8]) -> Result<Self, ReleaseError> {
+        let mut reader = Reader(bytes);
+        if reader.array::<8>()? != MAGIC {
+            return Err(ReleaseError::Bytes("not an adapter state of format 1"));
+        }
+        if &reader.array::<32>()? != manifest.digest().as_bytes() {
+            return Err(ReleaseError::Bytes("it belongs to another manifest"));
+        }
+        let [kind] = reader.array::<1>()?;
+        let fields = [reader.f32()?, reader.f32()?, reader.f32()?, reader.f32()?];
+        let optimizer = Optimizer::from_fields(kind, fields)?;
+        let steps = u64::from_le_bytes(reader.array()?);
+        let powers = Powers([reader.f32()?, reader.f32()?]);
+        if powers.0.iter().any(|power| !(0.0..=1.0).contains(power)) {
+            return Err(ReleaseError::Bytes("a running product is outside [0, 1]"));
+        }
+        let moments = if optimizer.has_moments() { manifest.dimension() } else { 0 };
+        // Compare lengths before anything is allocated from them.
+        let expected = 4 * (manifest.parameters() + 2 * moments);
+        if reader.0.len() != expected {
+            return Err(ReleaseError::Bytes("its length is not the manifest's"));
+        }
+        let values = reader.floats(manifest.parameters())?;
+        let (first, second) = (reader.floats(moments)?, reader.floats(moments)?);
+        finite("the stored adapter", &values)?;
+        finite("the stored first moment", &first)?;
+        finite("the stored second moment", &second)?;
+        if second.iter().any(|&v| v.is_sign_negative()) {
+            return Err(ReleaseError::Bytes("a second moment is negative"));
+        }
+        Ok(Self { manifest: manifest.clone(), optimizer, steps, powers, values, first, second })
+    }
+
+    fn byte_len(&self) -> usize {
+        HEADER + 4 * (self.values.len() + self.first.len() + self.second.len())
+    }
+
+    fn put_trained(&mut self, mut flat: &[f32]) {
+        let mut rest = self.values.as_mut_slice();
+        for (tensor, elements) in self.manifest.layout() {
+            let (head, tail) = rest.split_at_mut(elements.min(rest.len()));
+            rest = tail;
+            if tensor.trained {
+                let (now, later) = flat.split_at(elements.min(flat.len()));
+                // Both have `elements` values: `flat` came from `trained` of the same manifest.
+                head.iter_mut().zip(now).for_each(|(old, &new)| *old = new);
+                flat = later;
+            }
+        }
+    }
+}
+
+fn finite(what: &'static str, values: &[f32]) -> Result<(), ReleaseError> {
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(index) => Err(ReleaseError::NotFinite { what, index }),
+    }
+}
+
+fn little_endian(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// Takes bytes from the front, refusing to run past the end.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], ReleaseError> {
+        let (head, tail) = self.0.split_first_chunk::<N>().ok_or(ReleaseError::Bytes("it ends too early"))?;
+        self.0 = tail;
+        Ok(*head)
+    }
+
+    fn f32(&mut self) -> Result<f32, ReleaseError> {
+        self.array().map(f32::from_le_bytes)
+    }
+
+    fn floats(&mut self, count: usize) -> Result<Vec<f32>, ReleaseError> {
+        (0..count).map(|_| self.f32()).collect()
+    }
+}
