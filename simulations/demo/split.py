@@ -20,6 +20,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -82,12 +83,13 @@ def main():
     # Shuffled, so that the first thousand, which the evaluator uses between rounds, are of all chapters.
     write(a.out / "test.csv", shuffled(test, f"{a.seed}/order/test"))
     replace(a.out / "labels.txt", "".join(label + "\n" for label in LABELS.values()))
-    replace(a.out / "split.json", json.dumps({
+    summary = json.dumps({
         "seed": a.seed, "attempt": attempt, "train": sum(map(len, sites)), "test": len(test),
         "sites": [len(s) for s in sites],
         "titles_per_chapter_and_site": {LABELS[c]: counts for c, counts in dealt.items()},
         "test_titles_per_chapter": {LABELS[c]: n for c, n in Counter(t[2] for t in test).items()},
-    }, indent=1) + "\n")
+    }, indent=1)
+    replace(a.out / "split.json", re.sub(r"(?<=[\[\d,])\s+(?=[\d\]])", " ", summary) + "\n")  # number lists on one line
 
 
 def read(path):
