@@ -1,1 +1,34 @@
-//! The contract.
+//! The contract between a Consilium's parties.
+//!
+//! Three kinds of thing live here, and no logic that acts on them:
+//!
+//! - [`wire`]: the gRPC messages, generated from `proto/` and checked in;
+//! - the two documents that a consortium signs, as text that a person can read: the [`roster`] (who) and the
+//!   [`plan`] (what), both through [`signed`];
+//! - what follows from them and both sides must see alike: the round's [`announcement`] and its context, the
+//!   published [`release`], and how a connection proves whose it is ([`pinning`]).
+//!
+//! Bytes become types in one direction: parsed, then verified. Only verified types reach a round.
+
+pub mod announcement;
+pub mod identity;
+pub mod ids;
+pub mod pinning;
+pub mod plan;
+pub mod release;
+pub mod roster;
+pub mod signed;
+mod text;
+
+/// Messages and services generated from `proto/consilium/v1/*.proto` by `tonic-prost-build`; a test regenerates and
+/// compares them.
+#[allow(missing_docs, unreachable_pub, clippy::all, rustdoc::all)]
+pub mod wire {
+    include!("generated/consilium.v1.rs");
+}
+
+/// Version of the wire contract, sent in every [`wire::Hello`].
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Largest gRPC message either side accepts, bytes. A cohort of 1000 needs about 0.5 MiB for its largest message.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;

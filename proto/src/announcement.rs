@@ -1,0 +1,167 @@
+//! A round's announcement, and the context that ties every message of an attempt to it.
+//!
+//! `ctx = H(suite ‖ roster digest ‖ plan digest ‖ round ‖ attempt ‖ cohort ‖ adapter digest ‖ optimizer digest)`. It
+//! reaches every signature, seal and mask, so organizations that were shown different models, plans or cohorts cannot be
+//! unmasked (Pasquini, Francati, Ateniese, CCS 2022).
+
+use consilium_crypto::{
+    digest::{Digest, Transcript},
+    sign::{Signature, SigningKey, sign, verify},
+};
+use prost::Message;
+use thiserror::Error;
+
+use crate::{ids::Id, plan::VerifiedPlan, roster::VerifiedRoster, wire};
+
+/// The suite of primitives that this version speaks; part of every context.
+pub const SUITE: &str = "consilium/1 ristretto255 x shamir, aes256-ctr, chacha20poly1305, ed25519, sha256";
+
+const WHAT: &str = "announcement";
+
+/// What a round's invitation says. All of it is public.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Round, from 1.
+    pub round: u32,
+    /// Attempt within the round, from 1.
+    pub attempt: u32,
+    /// Sorted ids of the invited organizations.
+    pub cohort: Vec<Id>,
+    /// Adapter that the round starts from.
+    pub adapter: Digest,
+    /// Optimizer state that the round starts from.
+    pub optimizer: Digest,
+}
+
+/// Why an announcement was refused. The coordinator is to blame for each of them.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum AnnouncementError {
+    /// Not an announcement.
+    #[error("the announcement is not well formed: {0}")]
+    Malformed(&'static str),
+    /// Not signed by the roster's coordinator.
+    #[error("the announcement is not signed by the roster's coordinator")]
+    Signature,
+    /// It names another plan or roster.
+    #[error(
+        "the announcement names {what} {got}, and this client verified {own}; somebody runs another {what}"
+    )]
+    Other {
+        /// "plan" or "roster".
+        what: &'static str,
+        /// In the announcement.
+        got: Digest,
+        /// At hand.
+        own: Digest,
+    },
+    /// The cohort is not the plan's.
+    #[error("the announced cohort does not follow from the plan, which invites the whole roster")]
+    Cohort,
+    /// Round or attempt out of the plan's range.
+    #[error(
+        "round {round} attempt {attempt} is not in the plan, which has {rounds} rounds of {attempts} attempts"
+    )]
+    Range {
+        /// Announced.
+        round: u32,
+        /// Announced.
+        attempt: u32,
+        /// In the plan.
+        rounds: u32,
+        /// In the plan.
+        attempts: u32,
+    },
+}
+
+impl Announcement {
+    /// Signs the announcement as the coordinator of `roster`.
+    pub fn sign(
+        &self,
+        roster: &VerifiedRoster,
+        plan: &VerifiedPlan,
+        key: &SigningKey,
+    ) -> wire::SignedAnnouncement {
+        let announcement = wire::Announcement {
+            plan_digest: plan.digest().0.to_vec(),
+            roster_digest: roster.digest().0.to_vec(),
+            round: self.round,
+            attempt: self.attempt,
+            cohort: self.cohort.iter().map(Id::to_string).collect(),
+            adapter_digest: self.adapter.0.to_vec(),
+            optimizer_digest: self.optimizer.0.to_vec(),
+        }
+        .encode_to_vec();
+        let sender = roster.coordinator().id.as_str();
+        let signature = sign(key, WHAT, &plan.digest(), sender, &announcement).0.to_vec();
+        wire::SignedAnnouncement { announcement, signature }
+    }
+
+    /// Checks that the coordinator signed it and that it follows from the plan. Whether it is the next one, and whether
+    /// its digests are the client's own, is for the session to say.
+    ///
+    /// # Errors
+    ///
+    /// [`AnnouncementError`].
+    pub fn verify(
+        signed: &wire::SignedAnnouncement,
+        roster: &VerifiedRoster,
+        plan: &VerifiedPlan,
+    ) -> Result<Self, AnnouncementError> {
+        let signature = signed.signature.as_slice().try_into().map_err(|_| AnnouncementError::Signature)?;
+        let coordinator = roster.coordinator();
+        verify(
+            &coordinator.signing_key,
+            WHAT,
+            &plan.digest(),
+            coordinator.id.as_str(),
+            &signed.announcement,
+            &Signature(signature),
+        )
+        .map_err(|_| AnnouncementError::Signature)?;
+        let told = wire::Announcement::decode(signed.announcement.as_slice())
+            .map_err(|_| AnnouncementError::Malformed("its fields do not parse"))?;
+        let same = |what, got: &[u8], own: Digest| {
+            let got = digest(got)?;
+            if got == own { Ok(()) } else { Err(AnnouncementError::Other { what, got, own }) }
+        };
+        same("plan", &told.plan_digest, plan.digest())?;
+        same("roster", &told.roster_digest, roster.digest())?;
+        let (rounds, attempts) = (plan.document().rounds, plan.document().retries.max_attempts);
+        let (round, attempt) = (told.round, told.attempt);
+        if !(1..=rounds).contains(&round) || !(1..=attempts).contains(&attempt) {
+            return Err(AnnouncementError::Range { round, attempt, rounds, attempts });
+        }
+        let plain = |e: &Id, told: &String| e.as_str() == told;
+        let own = plan.cohort();
+        if own.len() != told.cohort.len() || !own.iter().zip(&told.cohort).all(|(own, told)| plain(own, told))
+        {
+            return Err(AnnouncementError::Cohort);
+        }
+        Ok(Self {
+            round,
+            attempt,
+            cohort: own.to_vec(),
+            adapter: digest(&told.adapter_digest)?,
+            optimizer: digest(&told.optimizer_digest)?,
+        })
+    }
+
+    /// The attempt's context.
+    pub fn context(&self, roster: &VerifiedRoster, plan: &VerifiedPlan) -> Digest {
+        let mut transcript = Transcript::new("consilium/1/context")
+            .bytes(SUITE.as_bytes())
+            .digest(&roster.digest())
+            .digest(&plan.digest())
+            .u64(self.round.into())
+            .u64(self.attempt.into())
+            .u64(self.cohort.len() as u64);
+        for id in &self.cohort {
+            transcript = transcript.bytes(id.as_str().as_bytes());
+        }
+        transcript.digest(&self.adapter).digest(&self.optimizer).finish()
+    }
+}
+
+fn digest(bytes: &[u8]) -> Result<Digest, AnnouncementError> {
+    bytes.try_into().map(Digest).map_err(|_| AnnouncementError::Malformed("a digest is not 32 bytes"))
+}

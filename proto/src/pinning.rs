@@ -1,0 +1,160 @@
+//! TLS in which the roster decides, not a certificate authority.
+//!
+//! Both sides show a self-signed certificate; what counts is the SHA-256 of its public key, which the signed roster
+//! lists. Names, issuers and dates inside the certificate are ignored, the roster's `valid_until` is not. The
+//! handshake's signature is checked by the crypto provider, so whoever connects holds the private key. TLS 1.3 only.
+
+use std::sync::Arc;
+
+use consilium_crypto::digest::Digest;
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
+    SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::danger::{ClientCertVerified, ClientCertVerifier},
+};
+
+use crate::{
+    identity::{Identity, key_digest},
+    roster::VerifiedRoster,
+};
+
+/// The name that a client asks for; the certificate's own name is never compared.
+pub const SERVER_NAME: &str = "consilium";
+
+/// What a server needs to accept the roster's parties and nobody else.
+///
+/// # Errors
+///
+/// When the identity's TLS key is unusable.
+pub fn server_config(identity: &Identity, roster: Arc<VerifiedRoster>) -> Result<ServerConfig, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = Arc::new(RosterVerifier { roster, provider: provider.clone() });
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![identity.certificate().clone()], identity.tls_key())?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+/// What a client needs to reach the roster's coordinator and nobody else.
+///
+/// # Errors
+///
+/// When the identity's TLS key is unusable.
+pub fn client_config(identity: &Identity, roster: Arc<VerifiedRoster>) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = Arc::new(RosterVerifier { roster, provider: provider.clone() });
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_auth_cert(vec![identity.certificate().clone()], identity.tls_key())?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+/// The day in UTC of a moment.
+pub fn day_of(now: UnixTime) -> Date {
+    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let moment = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
+    TimeZone::UTC.to_datetime(moment).date()
+}
+
+#[derive(Debug)]
+struct RosterVerifier {
+    roster: Arc<VerifiedRoster>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl RosterVerifier {
+    fn digest(certificate: &CertificateDer<'_>) -> Result<Digest, Error> {
+        key_digest(certificate).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))
+    }
+}
+
+fn refused(why: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(rustls::OtherError(Arc::new(why))))
+}
+
+impl ServerCertVerifier for RosterVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let coordinator = self.roster.coordinator();
+        if Self::digest(end_entity)? != coordinator.tls_key {
+            return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
+        }
+        coordinator.valid_on(day_of(now)).map_err(refused)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for RosterVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.roster.caller(&Self::digest(end_entity)?, day_of(now)).map_err(refused)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

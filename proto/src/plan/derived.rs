@@ -1,0 +1,216 @@
+//! What follows from a plan's numbers, checked with the arithmetic shown.
+
+use consilium_crypto::{
+    encoding::{self, EncodingParams},
+    release::{self, Init, Manifest, TensorSpec},
+    ring::RingWidth,
+};
+
+use super::{Optimizer, Plan, PlanError, rule};
+
+/// Smallest scale of one organization's noise, ring units, below which a sum of discrete Gaussians is no longer within
+/// 10⁻¹⁸ of one (Kairouz, Liu, Steinke 2021).
+pub(super) const MIN_SIGMA: f64 = 2.5;
+
+/// Numbers and checked types that follow from a plan; the same for everyone.
+#[derive(Clone, Debug)]
+pub struct Derived {
+    /// The adapter's tensors.
+    pub manifest: Manifest,
+    /// The server optimizer.
+    pub optimizer: release::Optimizer,
+    /// How gradients become ring values; its integer bound is the sensitivity `Δ`.
+    pub encoding: encoding::Encoding,
+    /// The ring.
+    pub ring: RingWidth,
+    /// Quorum of votes and Shamir threshold, `r = ⌊(n + t_c)/2⌋ + 1`.
+    pub threshold: u32,
+    /// Honest contributors guaranteed, `h = m_min − max(t_c, 1)`.
+    pub honest: u32,
+    /// Scale of the noise that `h` survivors add together, ring units: `σ = √((z·Δ)² + 2.5²)`, so that the effective
+    /// multiplier after smoothing is the plan's `z`.
+    pub sigma: f64,
+    /// Scale of each organization's share of noise, ring units: `σ_i = σ/√h`.
+    pub sigma_share: f64,
+    /// Effective noise multiplier of one organization's own noise alone.
+    pub local_multiplier: f64,
+    /// Length of an encoded update: trained coordinates and metrics.
+    pub vector_len: usize,
+}
+
+impl Derived {
+    pub(super) fn new(plan: &Plan) -> Result<Self, PlanError> {
+        ranges(plan)?;
+        let (threshold, honest) = cohort(plan)?;
+        let manifest = manifest(plan)?;
+        let optimizer = optimizer(plan)?;
+        let (p, e) = (&plan.privacy, &plan.encoding);
+        let dimension = u32::try_from(manifest.dimension()).unwrap_or(u32::MAX);
+        let encoding = encoding::Encoding::new(EncodingParams {
+            dimension,
+            clip: p.clip,
+            scale: e.scale,
+            metrics_share: e.metrics_share,
+            loss_max: e.loss_max,
+            beta: e.rounding_beta,
+        })
+        .map_err(|error| broken("encoding", &error))?;
+        let bound = encoding.integer_bound();
+        let target = p.noise_multiplier * bound;
+        let sigma = (target * target + MIN_SIGMA * MIN_SIGMA).sqrt();
+        let sigma_share = sigma / f64::from(honest).sqrt();
+        let local = sigma_share * sigma_share - MIN_SIGMA * MIN_SIGMA;
+        rule(
+            sigma_share >= MIN_SIGMA && local > 0.0,
+            "privacy.noise_multiplier",
+            &p.noise_multiplier,
+            || {
+                format!(
+                    "one organization's noise has scale σ_i = √((z·Δ)² + 2.5²)/√h = {sigma_share:.3} with Δ = {bound:.1}, \
+                 h = {honest}; it must be above {MIN_SIGMA}: raise encoding.scale to {}",
+                    e.scale * 4.0
+                )
+            },
+        )?;
+        let n = plan.cohort.organizations;
+        let needed =
+            encoding.ring_width(n, p.largest_lot, sigma_share).map_err(|error| broken("encoding", &error))?;
+        rule(e.ring_bits >= needed, "encoding.ring_bits", &e.ring_bits, || {
+            format!(
+                "{n} organizations with lots of {} and σ_i = {sigma_share:.1} need {needed} bits",
+                p.largest_lot
+            )
+        })?;
+        let ring = RingWidth::new(e.ring_bits).map_err(|error| broken("encoding.ring_bits", &error))?;
+        let vector_len = encoding.vector_len();
+        let local_multiplier = local.sqrt() / bound;
+        Ok(Self {
+            manifest,
+            optimizer,
+            encoding,
+            ring,
+            threshold,
+            honest,
+            sigma,
+            sigma_share,
+            local_multiplier,
+            vector_len,
+        })
+    }
+}
+
+fn broken(field: &'static str, error: &dyn std::error::Error) -> PlanError {
+    PlanError::Rule { field, value: "not usable".into(), rule: error.to_string() }
+}
+
+fn ranges(plan: &Plan) -> Result<(), PlanError> {
+    let within = |field, value: u32, low: u32, high: u32| {
+        rule((low..=high).contains(&value), field, &value, || format!("it must be {low} to {high}"))
+    };
+    within("rounds", plan.rounds, 1, 100_000)?;
+    within("model.max_tokens", plan.model.max_tokens, 4, 4096)?;
+    within("task.max_records_per_patient", plan.task.max_records_per_patient, 1, 10_000)?;
+    let labels = u32::try_from(plan.task.labels.len()).unwrap_or(u32::MAX);
+    within("task.labels count", labels, 2, 10_000)?;
+    let mut sorted = plan.task.labels.clone();
+    sorted.sort();
+    let twice = sorted.windows(2).find(|pair| pair[0] == pair[1]);
+    rule(twice.is_none(), "task.labels", &twice.map_or("", |pair| &pair[0]), || {
+        "a label is listed twice".into()
+    })?;
+    within("evaluation.every_rounds", plan.evaluation.every_rounds, 1, 100_000)?;
+    within("evaluation.max_examples", plan.evaluation.max_examples, 1, 1_000_000)?;
+    within("retries.max_attempts", plan.retries.max_attempts, 1, 16)?;
+    let d = &plan.deadlines;
+    for (field, seconds) in [
+        ("deadlines.wait_s", d.wait_s),
+        ("deadlines.advertise_s", d.advertise_s),
+        ("deadlines.share_s", d.share_s),
+        ("deadlines.input_s", d.input_s),
+        ("deadlines.vote_s", d.vote_s),
+        ("deadlines.unmask_s", d.unmask_s),
+    ] {
+        within(field, seconds, 1, 604_800)?;
+    }
+    within("deadlines.grace_s", d.grace_s, 0, 3600)?;
+    let p = &plan.privacy;
+    let positive = |x: f64| x.is_finite() && x > 0.0;
+    let above = |field, value: f64| rule(positive(value), field, &value, || "it must be above 0".into());
+    above("privacy.epsilon", p.epsilon)?;
+    above("privacy.clip", p.clip)?;
+    above("privacy.noise_multiplier", p.noise_multiplier)?;
+    above("privacy.expected_lot", p.expected_lot)?;
+    above("privacy.largest_lot", p.largest_lot)?;
+    rule(p.delta > 0.0 && p.delta < 0.01, "privacy.delta", &p.delta, || {
+        "it must be above 0 and below one over the number of patients".into()
+    })?;
+    rule(p.sampling_rate > 0.0 && p.sampling_rate <= 1.0, "privacy.sampling_rate", &p.sampling_rate, || {
+        "it must be above 0 and at most 1".into()
+    })?;
+    let patients = p.expected_lot / p.sampling_rate;
+    rule(p.delta < 1.0 / patients, "privacy.delta", &p.delta, || {
+        format!(
+            "expected_lot / sampling_rate makes {patients:.0} patients; delta must be below {:.1e}",
+            1.0 / patients
+        )
+    })
+}
+
+fn cohort(plan: &Plan) -> Result<(u32, u32), PlanError> {
+    let c = &plan.cohort;
+    let (n, t_c, m_min) = (c.organizations, c.colluders, c.min_survivors);
+    rule((3..=1000).contains(&n), "cohort.organizations", &n, || "it must be 3 to 1000".into())?;
+    rule(t_c > 0 || c.allow_no_colluders, "cohort.colluders", &t_c, || {
+        "0 means that no member may share what it knows with the coordinator; \
+         if that is meant, write allow_no_colluders = true"
+            .into()
+    })?;
+    let threshold = n.saturating_add(t_c) / 2 + 1;
+    rule(threshold <= n, "cohort.colluders", &t_c, || {
+        format!(
+            "r = ⌊(n + t_c)/2⌋ + 1 = {threshold} votes are more than the {n} members; at most {} fit",
+            n.saturating_sub(2)
+        )
+    })?;
+    rule((threshold..=n).contains(&m_min), "cohort.min_survivors", &m_min, || {
+        format!("it must be r = ⌊({n} + {t_c})/2⌋ + 1 = {threshold} to n = {n}")
+    })?;
+    let honest = m_min.saturating_sub(t_c.max(1));
+    rule(honest >= 2, "cohort.min_survivors", &m_min, || {
+        format!(
+            "h = m_min − max(t_c, 1) = {honest} honest contributors are guaranteed; at least 2 are needed: raise it"
+        )
+    })?;
+    Ok((threshold, honest))
+}
+
+fn manifest(plan: &Plan) -> Result<Manifest, PlanError> {
+    let tensors = plan
+        .adapter
+        .tensors
+        .iter()
+        .map(|tensor| TensorSpec {
+            name: tensor.name.clone(),
+            shape: tensor.shape.clone(),
+            init: if tensor.bound == 0.0 { Init::Zeros } else { Init::Uniform { bound: tensor.bound } },
+            trained: tensor.trained,
+        })
+        .collect();
+    rule((1..=4096).contains(&plan.adapter.rank), "adapter.rank", &plan.adapter.rank, || {
+        "it must be 1 to 4096".into()
+    })?;
+    let alpha = plan.adapter.alpha;
+    rule(alpha.is_finite() && alpha > 0.0, "adapter.alpha", &alpha, || "it must be above 0".into())?;
+    Manifest::new(tensors).map_err(|error| broken("adapter.tensor", &error))
+}
+
+fn optimizer(plan: &Plan) -> Result<release::Optimizer, PlanError> {
+    let optimizer = match plan.optimizer {
+        Optimizer::Adam { learning_rate, beta1, beta2, epsilon } => {
+            release::Optimizer::Adam { learning_rate, beta1, beta2, epsilon }
+        }
+        Optimizer::Sgd { learning_rate } => release::Optimizer::Sgd { learning_rate },
+    };
+    optimizer.check().map_err(|error| broken("optimizer", &error))?;
+    Ok(optimizer)
+}

@@ -1,0 +1,217 @@
+//! The job plan: everything that is fixed for a job, in one signed text.
+//!
+//! A plan is signed by a quorum of the roster or by the plan signers it names, never by the coordinator. Whatever a
+//! round does must follow from it; what does not is refused by every client.
+
+mod derived;
+mod sections;
+
+use std::collections::BTreeMap;
+
+use consilium_crypto::{digest::Digest, release::ARITHMETIC_VERSION};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use derived::Derived;
+pub use sections::{
+    Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Optimizer, Pooling, Privacy,
+    PrivacyUnit, Retries, Task, Tensor,
+};
+
+use crate::{
+    ids::Id,
+    roster::VerifiedRoster,
+    signed::{Kind, MAX_DOCUMENT_BYTES, SignatureError, Signatures, fingerprint},
+    text,
+};
+
+/// The plan's text, parsed. Nothing about it is believed yet; [`Plan::verify`] makes it so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Version of this document's format: 1.
+    pub version: u32,
+    /// Name of the job.
+    pub job: Id,
+    /// Fingerprint of the roster the job runs under.
+    #[serde(with = "text::digest")]
+    pub roster: Digest,
+    /// Rounds, each of which spends privacy.
+    pub rounds: u32,
+    /// Recipe of the deterministic release: 1.
+    pub arithmetic: u32,
+    /// The frozen base model.
+    pub model: Model,
+    /// What is learned.
+    pub task: Task,
+    /// Who takes part.
+    pub cohort: Cohort,
+    /// Whose privacy, and how much.
+    pub privacy: Privacy,
+    /// How gradients become ring values.
+    pub encoding: Encoding,
+    /// What the mean does to the adapter.
+    pub optimizer: Optimizer,
+    /// Who evaluates.
+    pub evaluation: Evaluation,
+    /// How long each step may take.
+    pub deadlines: Deadlines,
+    /// How often a round may be tried.
+    pub retries: Retries,
+    /// Which tensors are trained.
+    pub adapter: Adapter,
+}
+
+/// Why a plan was refused.
+#[derive(Debug, Error)]
+pub enum PlanError {
+    /// Not TOML of this shape.
+    #[error("the plan does not parse: {0}")]
+    Parse(#[from] toml::de::Error),
+    /// Larger than [`MAX_DOCUMENT_BYTES`].
+    #[error("the plan has {0} bytes; at most {MAX_DOCUMENT_BYTES} are read")]
+    TooLarge(usize),
+    /// A rule does not hold.
+    #[error("the plan's {field} is {value}: {rule}")]
+    Rule {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+        /// What it must hold, and how to get there.
+        rule: String,
+    },
+    /// The plan belongs to another roster.
+    #[error(
+        "the plan was made for roster {plan}, and this is roster {roster}; make the plan again for this roster"
+    )]
+    OtherRoster {
+        /// Named by the plan.
+        plan: Digest,
+        /// At hand.
+        roster: Digest,
+    },
+    /// Signatures are missing or bad.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+}
+
+impl Plan {
+    /// Parses the text and checks every rule that needs nothing but the plan.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::Parse`] with line and column, [`PlanError::TooLarge`], or the first [`PlanError::Rule`] broken, with
+    /// the arithmetic.
+    pub fn parse(text: &str) -> Result<(Self, Derived), PlanError> {
+        if text.len() > MAX_DOCUMENT_BYTES {
+            return Err(PlanError::TooLarge(text.len()));
+        }
+        let plan: Self = toml::from_str(text)?;
+        let derived = plan.derive()?;
+        Ok((plan, derived))
+    }
+
+    /// The text to sign.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::parse`]: nothing is written that would not be read.
+    pub fn to_text(&self) -> Result<String, PlanError> {
+        self.derive()?;
+        // Unwrap safety: every field serializes to plain TOML.
+        Ok(toml::to_string_pretty(self).unwrap_or_default())
+    }
+
+    /// Checks every rule and computes what follows from the plan's numbers.
+    ///
+    /// # Errors
+    ///
+    /// The first [`PlanError::Rule`] broken.
+    pub fn derive(&self) -> Result<Derived, PlanError> {
+        rule(self.version == 1, "version", &self.version, || "this software reads version 1".into())?;
+        rule(self.arithmetic == ARITHMETIC_VERSION, "arithmetic", &self.arithmetic, || {
+            format!("this software computes recipe {ARITHMETIC_VERSION}")
+        })?;
+        Derived::new(self)
+    }
+
+    /// Verifies a plan against its roster.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::parse`], [`PlanError::OtherRoster`], or [`PlanError::Signature`] when neither a quorum of organizations
+    /// nor (where the roster names any) every plan signer has signed.
+    pub fn verify(
+        text: &str,
+        signatures: &Signatures,
+        roster: &VerifiedRoster,
+    ) -> Result<VerifiedPlan, PlanError> {
+        let (plan, derived) = Self::parse(text)?;
+        if plan.roster != roster.digest() {
+            return Err(PlanError::OtherRoster { plan: plan.roster, roster: roster.digest() });
+        }
+        let cohort = roster.cohort();
+        let n = plan.cohort.organizations;
+        rule(n as usize == cohort.len(), "cohort.organizations", &n, || {
+            format!("the roster lists {}, and every one of them is invited", cohort.len())
+        })?;
+        let evaluator = &plan.evaluation.organization;
+        rule(roster.organization(evaluator).is_some(), "evaluation.organization", evaluator, || {
+            "it must be one of the roster's organizations".into()
+        })?;
+        let document = roster.document();
+        let (whom, keys, needed): (_, BTreeMap<_, _>, _) = if document.plan_signers.is_empty() {
+            let keys =
+                document.organizations.iter().map(|party| (party.id.clone(), party.signing_key)).collect();
+            ("the roster's organizations", keys, document.quorum)
+        } else {
+            let keys: BTreeMap<_, _> =
+                document.plan_signers.iter().map(|signer| (signer.id.clone(), signer.signing_key)).collect();
+            let needed = keys.len();
+            ("the roster's plan signers", keys, needed)
+        };
+        signatures.verify(Kind::Plan, text, whom, &keys, needed)?;
+        Ok(VerifiedPlan { plan, derived, digest: fingerprint(Kind::Plan, text), cohort })
+    }
+}
+
+fn rule(
+    holds: bool,
+    field: &'static str,
+    value: &dyn ToString,
+    rule: impl FnOnce() -> String,
+) -> Result<(), PlanError> {
+    if holds { Ok(()) } else { Err(PlanError::Rule { field, value: value.to_string(), rule: rule() }) }
+}
+
+/// A plan whose rules hold and whose signatures the roster asks for.
+#[derive(Clone, Debug)]
+pub struct VerifiedPlan {
+    plan: Plan,
+    derived: Derived,
+    digest: Digest,
+    cohort: Vec<Id>,
+}
+
+impl VerifiedPlan {
+    /// Digest of the text, part of every round's context.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The document.
+    pub fn document(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What follows from its numbers.
+    pub fn derived(&self) -> &Derived {
+        &self.derived
+    }
+
+    /// The cohort of every round, sorted: the whole roster.
+    pub fn cohort(&self) -> &[Id] {
+        &self.cohort
+    }
+}

@@ -1,0 +1,226 @@
+//! The plan's sections, as they stand in the text. Every field says what turning it costs.
+
+use consilium_crypto::digest::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::{ids::Id, text};
+
+/// The frozen base model: what every client must hold, byte for byte.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// A name for people; it also stands in the adapter's `base_model_name_or_path`.
+    pub name: String,
+    /// SHA-256 of `config.json`.
+    #[serde(with = "text::digest")]
+    pub config: Digest,
+    /// SHA-256 of `tokenizer.json`.
+    #[serde(with = "text::digest")]
+    pub tokenizer: Digest,
+    /// SHA-256 of `model.safetensors`.
+    #[serde(with = "text::digest")]
+    pub weights: Digest,
+    /// How token vectors become one vector for the head.
+    pub pooling: Pooling,
+    /// Texts are cut to this many tokens, specials included. More costs time and memory in proportion.
+    pub max_tokens: u32,
+}
+
+/// How token vectors become one vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pooling {
+    /// Mean over the text's tokens.
+    Mean,
+    /// The first token's vector.
+    Cls,
+}
+
+/// What is learned: one label per text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// The labels, in the order of the head's rows; 2 to 10,000.
+    pub labels: Vec<String>,
+    /// Most records that one patient contributes to a gradient; later ones are left out. More helps patients with many
+    /// records and costs time.
+    pub max_records_per_patient: u32,
+}
+
+/// Which tensors are trained and how they start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adapter {
+    /// What is averaged; see the training page of the manual.
+    pub mode: AdapterMode,
+    /// LoRA's `r`, as in `peft`. More is more expressive, and more coordinates for the noise to fall on.
+    pub rank: u32,
+    /// `lora_alpha`, as in `peft`: the product is scaled by `alpha / rank`.
+    pub alpha: f64,
+    /// `use_rslora`, as in `peft`: scale by `alpha / √rank` instead.
+    pub rslora: bool,
+    /// `target_modules`, as in `peft`: the last part of module names. Empty: the head alone is trained.
+    pub target_modules: Vec<String>,
+    /// `layers_to_transform`, as in `peft`; absent: all. Layers below the first adapted one are computed once per text
+    /// and kept, so fewer adapted layers at the top make rounds faster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Vec<u32>>,
+    /// 32 bytes, public, from which the frozen `A` and the head's start are drawn.
+    #[serde(with = "text::digest")]
+    pub seed: Digest,
+    /// Every tensor of the adapter, sorted by name.
+    #[serde(rename = "tensor")]
+    pub tensors: Vec<Tensor>,
+}
+
+/// Which factors are trained and summed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AdapterMode {
+    /// `B` only; `A` is drawn once and frozen (FFA-LoRA, arXiv 2403.12313): the one in which a sum of updates is exact
+    /// and noise enters linearly.
+    Ffa,
+}
+
+/// One tensor of the adapter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tensor {
+    /// Its name in the safetensors file.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<u32>,
+    /// Half the width of the uniform distribution it starts from; 0: it starts at zero.
+    pub bound: f32,
+    /// Whether it is trained; a frozen tensor costs nothing in a round.
+    pub trained: bool,
+}
+
+/// Whose privacy, and how much of it the job may spend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Privacy {
+    /// Whose participation the guarantee hides.
+    pub unit: PrivacyUnit,
+    /// What one data record stands for, for people; shown wherever ε is shown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    /// `δ`, below one over the number of patients.
+    pub delta: f64,
+    /// The job's budget `ε` at `delta`, against the coordinator with the tolerated colluders; a client refuses the
+    /// attempt that would pass it.
+    pub epsilon: f64,
+    /// Probability with which each patient is drawn into a round's lot. Less costs rounds, more costs ε.
+    pub sampling_rate: f64,
+    /// Lot that all organizations together are expected to draw, patients; a public number that divides the sum.
+    pub expected_lot: f64,
+    /// Largest expected lot of any one organization, patients; sets the clamp and the ring's width.
+    pub largest_lot: f64,
+    /// Clipping norm `C` of one patient's gradient and metrics together.
+    pub clip: f64,
+    /// Noise multiplier `z = σ/Δ` of the noise that the guaranteed honest survivors add together. More costs accuracy.
+    pub noise_multiplier: f64,
+}
+
+/// Whose participation the guarantee hides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrivacyUnit {
+    /// One patient, all of that patient's records at one organization.
+    Patient,
+}
+
+/// How gradients become ring values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Encoding {
+    /// Ring units per unit of gradient, a power of two. More costs bits on the wire; `scale · clip ≥ 4·√dimension` keeps
+    /// the cost of rounding near 1 %.
+    pub scale: f64,
+    /// Width `w` of the ring, bits; each coordinate costs `w/8` bytes of upload.
+    pub ring_bits: u32,
+    /// Part of the squared clipping norm that loss and accuracy ride on.
+    pub metrics_share: f64,
+    /// Losses above this count as this, nats.
+    pub loss_max: f64,
+    /// Probability with which a patient's rounding is drawn again.
+    pub rounding_beta: f64,
+}
+
+/// Who takes part and how many may be silent or corrupt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cohort {
+    /// Organizations in a round, `n`: the whole roster.
+    pub organizations: u32,
+    /// Corrupt members tolerated beside the coordinator, `t_c`. More costs tolerated dropouts and noise.
+    pub colluders: u32,
+    /// Fewest survivors whose sum a client helps to open, `m_min`.
+    pub min_survivors: u32,
+    /// Must be true for `colluders = 0`, which is shown in red.
+    #[serde(default)]
+    pub allow_no_colluders: bool,
+}
+
+/// What the released mean does to the adapter. Deterministic, so that every client recomputes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Optimizer {
+    /// Adam (Kingma and Ba, 2015) on the mean gradient.
+    Adam {
+        /// Step size.
+        learning_rate: f32,
+        /// Decay of the first moment.
+        beta1: f32,
+        /// Decay of the second moment.
+        beta2: f32,
+        /// Added to the denominator.
+        epsilon: f32,
+    },
+    /// Plain gradient descent.
+    Sgd {
+        /// Step size.
+        learning_rate: f32,
+    },
+}
+
+/// Who evaluates the adapter on the public test set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluation {
+    /// The organization whose result counts; its view is named beside the number.
+    pub organization: Id,
+    /// After every so many rounds, and after the last.
+    pub every_rounds: u32,
+    /// At most this many examples.
+    pub max_examples: u32,
+}
+
+/// How long each step may take, seconds. A step that everybody has answered ends at once; a step whose missing members
+/// are all disconnected ends after `grace_s`, if enough have answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deadlines {
+    /// For the minimum of members to come online before an attempt; then the round fails.
+    pub wait_s: u32,
+    /// Advertise keys.
+    pub advertise_s: u32,
+    /// Deal shares.
+    pub share_s: u32,
+    /// Train and upload the masked input: the longest by far.
+    pub input_s: u32,
+    /// Vote on the survivors.
+    pub vote_s: u32,
+    /// Release shares.
+    pub unmask_s: u32,
+    /// How long a closed connection is waited for.
+    pub grace_s: u32,
+}
+
+/// Retries cost privacy, so they are rationed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retries {
+    /// Attempts a round may take, the first included.
+    pub max_attempts: u32,
+}

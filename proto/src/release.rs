@@ -1,0 +1,236 @@
+//! A published sum, and what it does to the adapter.
+//!
+//! Everybody computes this alike: the coordinator when it releases, every client before it goes on, and an auditor
+//! afterwards.
+
+use consilium_crypto::{
+    digest::Digest,
+    encoding::{Metrics, centered_sum},
+    release::{AdapterState, mean_from_sum},
+    ring,
+    sign::{Signature, SigningKey, sign, verify},
+};
+use prost::Message;
+use thiserror::Error;
+
+use crate::{
+    ids::Id,
+    plan::VerifiedPlan,
+    roster::VerifiedRoster,
+    wire::{self, SignedReleaseHead},
+};
+
+const WHAT: &str = "release";
+
+/// Why a release was refused. The coordinator is to blame for each of them.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ReleaseRefused {
+    /// Not a release.
+    #[error("the release is not well formed: {0}")]
+    Malformed(&'static str),
+    /// Not signed by the roster's coordinator.
+    #[error("the release is not signed by the roster's coordinator")]
+    Signature,
+    /// It belongs to another job.
+    #[error("the release belongs to another plan")]
+    OtherPlan,
+    /// Its survivors are not a set that the plan allows.
+    #[error(
+        "the release of round {0} names survivors that are fewer than the plan allows, or not its cohort's"
+    )]
+    Survivors(u32),
+    /// The sum's bytes are not the ones that the head names.
+    #[error("the sum of round {0} does not match its digest")]
+    Sum(u32),
+    /// The adapter it starts from is not this client's.
+    #[error("the release of round {round} starts from adapter {told}, and the recomputed one is {own}")]
+    Before {
+        /// Round.
+        round: u32,
+        /// In the head.
+        told: Digest,
+        /// Recomputed.
+        own: Digest,
+    },
+    /// The adapter it leads to is not what the sum gives.
+    #[error(
+        "the release of round {round} claims adapter {told}, and its sum gives {own}; the coordinator is not to be believed"
+    )]
+    After {
+        /// Round.
+        round: u32,
+        /// In the head.
+        told: Digest,
+        /// Recomputed.
+        own: Digest,
+    },
+    /// The step is not computable.
+    #[error("the sum of round {0} cannot be applied: {1}")]
+    Step(u32, String),
+}
+
+/// The adapter at the start of a job.
+///
+/// # Errors
+///
+/// None for a verified plan; the type says so because the arithmetic is checked.
+pub fn initial_state(plan: &VerifiedPlan) -> Result<AdapterState, consilium_crypto::release::ReleaseError> {
+    let derived = plan.derived();
+    AdapterState::initial(&derived.manifest, &plan.document().adapter.seed.0, derived.optimizer)
+}
+
+/// Applies a ring sum (packed bytes) of `survivors` organizations to `state`; returns the metrics that rode along. On an
+/// error the state is as it was.
+///
+/// # Errors
+///
+/// What is wrong with the sum, in words.
+pub fn apply_sum(
+    plan: &VerifiedPlan,
+    state: &mut AdapterState,
+    sum: &[u8],
+    survivors: usize,
+) -> Result<Metrics, String> {
+    let derived = plan.derived();
+    let values = unpack_sum(plan, sum)?;
+    let sum = centered_sum(&values, derived.ring.bits());
+    let document = plan.document();
+    let survivors = u32::try_from(survivors).map_err(|e| e.to_string())?;
+    let (lot, n) = (document.privacy.expected_lot, document.cohort.organizations);
+    let trained = sum.get(..derived.manifest.dimension()).ok_or("the sum is too short")?;
+    let mean =
+        mean_from_sum(trained, document.encoding.scale, lot, survivors, n).map_err(|e| e.to_string())?;
+    let sigma = derived.sigma_share * f64::from(survivors).sqrt();
+    let metrics = derived.encoding.metrics(&sum, lot, survivors, n, sigma).ok_or("the sum has no metrics")?;
+    state.apply(&mean).map_err(|e| e.to_string())?;
+    Ok(metrics)
+}
+
+/// The ring values of a packed sum.
+///
+/// # Errors
+///
+/// When it is not as long as the plan makes it.
+pub fn unpack_sum(plan: &VerifiedPlan, sum: &[u8]) -> Result<Vec<u32>, String> {
+    let derived = plan.derived();
+    let mut values = Vec::new();
+    ring::unpack(derived.ring, sum, derived.vector_len, &mut values).map_err(|e| e.to_string())?;
+    Ok(values)
+}
+
+/// Signs a head as the roster's coordinator.
+pub fn sign_head(head: &wire::ReleaseHead, roster: &VerifiedRoster, key: &SigningKey) -> SignedReleaseHead {
+    let plan = digest(&head.plan_digest).unwrap_or(Digest([0; 32]));
+    let head = head.encode_to_vec();
+    let signature = sign(key, WHAT, &plan, roster.coordinator().id.as_str(), &head).0.to_vec();
+    SignedReleaseHead { head, signature }
+}
+
+/// A head that the coordinator signed for this plan.
+#[derive(Clone, Debug)]
+pub struct VerifiedHead {
+    /// Round.
+    pub round: u32,
+    /// Attempt that succeeded.
+    pub attempt: u32,
+    /// Whose masked inputs are in the sum, sorted.
+    pub survivors: Vec<Id>,
+    /// Digest of the sum's bytes.
+    pub sum: Digest,
+    /// Length of the sum, bytes.
+    pub sum_bytes: usize,
+    /// Adapter before.
+    pub before: Digest,
+    /// Adapter after.
+    pub after: Digest,
+    /// Optimizer state after.
+    pub optimizer_after: Digest,
+}
+
+impl VerifiedHead {
+    /// Verifies a head.
+    ///
+    /// # Errors
+    ///
+    /// [`ReleaseRefused`].
+    pub fn verify(
+        signed: &SignedReleaseHead,
+        roster: &VerifiedRoster,
+        plan: &VerifiedPlan,
+    ) -> Result<Self, ReleaseRefused> {
+        let signature = signed.signature.as_slice().try_into().map_err(|_| ReleaseRefused::Signature)?;
+        let coordinator = roster.coordinator();
+        let id = coordinator.id.as_str();
+        verify(&coordinator.signing_key, WHAT, &plan.digest(), id, &signed.head, &Signature(signature))
+            .map_err(|_| ReleaseRefused::Signature)?;
+        let head = wire::ReleaseHead::decode(signed.head.as_slice())
+            .map_err(|_| ReleaseRefused::Malformed("its fields do not parse"))?;
+        if digest(&head.plan_digest)? != plan.digest() {
+            return Err(ReleaseRefused::OtherPlan);
+        }
+        let survivors: Vec<Id> = head
+            .survivors
+            .iter()
+            .map(|id| id.parse().map_err(|_| ReleaseRefused::Malformed("a survivor's id")))
+            .collect::<Result<_, _>>()?;
+        let sorted = survivors.windows(2).all(|pair| matches!(pair, [a, b] if a < b));
+        let known = survivors.iter().all(|id| plan.cohort().contains(id));
+        if !sorted || !known || survivors.len() < plan.document().cohort.min_survivors as usize {
+            return Err(ReleaseRefused::Survivors(head.round));
+        }
+        let derived = plan.derived();
+        let expected = derived.ring.packed_len(derived.vector_len);
+        if head.sum_bytes != expected as u64 {
+            return Err(ReleaseRefused::Malformed("the sum's length is not the plan's"));
+        }
+        Ok(Self {
+            round: head.round,
+            attempt: head.attempt,
+            survivors,
+            sum: digest(&head.sum_digest)?,
+            sum_bytes: expected,
+            before: digest(&head.adapter_before)?,
+            after: digest(&head.adapter_after)?,
+            optimizer_after: digest(&head.optimizer_after)?,
+        })
+    }
+
+    /// Recomputes the step from `sum` on `state`, and goes on only if every digest is what the head says. On an error the
+    /// state is as it was.
+    ///
+    /// # Errors
+    ///
+    /// [`ReleaseRefused`].
+    pub fn replay(
+        &self,
+        plan: &VerifiedPlan,
+        state: &mut AdapterState,
+        sum: &[u8],
+    ) -> Result<Metrics, ReleaseRefused> {
+        let round = self.round;
+        if Digest::of(sum) != self.sum {
+            return Err(ReleaseRefused::Sum(round));
+        }
+        let own = state.adapter_digest();
+        if own != self.before {
+            return Err(ReleaseRefused::Before { round, told: self.before, own });
+        }
+        let mut next = state.clone();
+        let metrics = apply_sum(plan, &mut next, sum, self.survivors.len())
+            .map_err(|why| ReleaseRefused::Step(round, why))?;
+        let own = next.adapter_digest();
+        if own != self.after {
+            return Err(ReleaseRefused::After { round, told: self.after, own });
+        }
+        let own = next.optimizer_digest();
+        if own != self.optimizer_after {
+            return Err(ReleaseRefused::After { round, told: self.optimizer_after, own });
+        }
+        *state = next;
+        Ok(metrics)
+    }
+}
+
+fn digest(bytes: &[u8]) -> Result<Digest, ReleaseRefused> {
+    bytes.try_into().map(Digest).map_err(|_| ReleaseRefused::Malformed("a digest is not 32 bytes"))
+}
