@@ -49,16 +49,7 @@ impl BulkRng {
     }
 
     fn refill(&mut self) {
-        let mut blocks = [Block::default(); BLOCKS];
-        for (index, block) in (0u128..).zip(&mut blocks) {
-            *block = Array::from(self.counter.wrapping_add(index).to_le_bytes());
-        }
-        self.counter = self.counter.wrapping_add(BLOCKS as u128);
-        self.cipher.encrypt_blocks(&mut blocks);
-        for (bytes, block) in self.buffer.chunks_exact_mut(16).zip(&mut blocks) {
-            bytes.copy_from_slice(block);
-            block.as_mut_slice().zeroize();
-        }
+        self.counter = keystream(&self.cipher, self.counter, &mut self.buffer);
         self.used = 0;
     }
 
@@ -75,19 +66,42 @@ impl BulkRng {
         word
     }
 
-    fn copy_to(&mut self, mut dst: &mut [u8]) {
-        while !dst.is_empty() {
-            if self.used == BYTES {
-                self.refill();
-            }
-            let (_, fresh) = self.buffer.split_at(self.used.min(BYTES));
-            let count = fresh.len().min(dst.len());
-            let (now, later) = dst.split_at_mut(count);
-            now.copy_from_slice(fresh.split_at(count).0);
-            self.used += count;
-            dst = later;
+    fn copy_to(&mut self, dst: &mut [u8]) {
+        let dst = self.hand_out(dst);
+        if dst.is_empty() {
+            return;
+        }
+        // The buffer is used up: whole buffers go straight to where they are wanted.
+        let (whole, rest) = dst.as_chunks_mut::<BYTES>();
+        for chunk in whole {
+            self.counter = keystream(&self.cipher, self.counter, chunk);
+        }
+        if !rest.is_empty() {
+            self.refill();
+            self.hand_out(rest);
         }
     }
+
+    /// Moves what the buffer still has to the front of `dst`; what is left of `dst`.
+    fn hand_out<'a>(&mut self, dst: &'a mut [u8]) -> &'a mut [u8] {
+        let (_, fresh) = self.buffer.split_at(self.used.min(BYTES));
+        let count = fresh.len().min(dst.len());
+        let (now, later) = dst.split_at_mut(count);
+        now.copy_from_slice(fresh.split_at(count).0);
+        self.used += count;
+        later
+    }
+}
+
+/// Overwrites `bytes` with the encryptions of `counter` and its successors; the next counter.
+fn keystream(cipher: &Aes256, mut counter: u128, bytes: &mut [u8; BYTES]) -> u128 {
+    let (blocks, _) = Block::slice_as_chunks_mut(bytes);
+    for block in blocks.iter_mut() {
+        *block = Array::from(counter.to_le_bytes());
+        counter = counter.wrapping_add(1);
+    }
+    cipher.encrypt_blocks(blocks);
+    counter
 }
 
 impl SeedableRng for BulkRng {

@@ -18,9 +18,9 @@ use core::fmt;
 use rand_core::CryptoRng;
 use zeroize::Zeroize;
 
-use super::exact::below_target;
+use super::NoiseError;
+use super::exact::{Target, below_target};
 use super::table::{Cell, INDEX_BITS, SLOW, STEP_BITS, Table, tail_block_bits};
-use super::{NoiseError, exact::Target};
 
 /// Least `σ` of a sampler.
 pub const MIN_SIGMA: f64 = 0.5;
@@ -49,9 +49,12 @@ impl DiscreteGaussian {
         if !(MIN_SIGMA..=MAX_SIGMA).contains(&sigma) {
             return Err(NoiseError::Sigma(sigma));
         }
-        let table = Table::new(sigma);
+        Ok(Self::with_table(sigma, Table::new(sigma)))
+    }
+
+    pub(super) fn with_table(sigma: f64, table: Table) -> Self {
         let offset_mask = (1u32 << table.block_bits) - 1;
-        Ok(Self { sigma, table, offset_mask })
+        Self { sigma, table, offset_mask }
     }
 
     /// `σ`. The variance is at most `σ²`, and equal to it but for `10⁻²⁰` from `σ = 2` on.
@@ -129,7 +132,7 @@ impl DiscreteGaussian {
     }
 
     /// One try in a tail, from the place in its mass.
-    pub(super) fn tail(&self, left: bool, offset: u64, rng: &mut impl CryptoRng) -> Option<i64> {
+    fn tail(&self, left: bool, offset: u64, rng: &mut impl CryptoRng) -> Option<i64> {
         let block_bits = self.table.block_bits;
         let tail_bits = tail_block_bits(self.sigma, block_bits);
         let mut block = 0u32;

@@ -96,8 +96,11 @@ impl Natural {
         Self(limbs).trimmed()
     }
 
-    /// The quotient, rounded down, one bit at a time. Division by 0 gives 0.
+    /// The quotient, rounded down, one bit at a time unless the divisor has one limb. Division by 0 gives 0.
     pub(super) fn div(&self, divisor: &Self) -> Self {
+        if let [limb] = divisor.0.as_slice() {
+            return self.div_limb(*limb);
+        }
         let mut quotient = alloc::vec![0u64; self.0.len()];
         let mut rest = Self(Vec::new());
         if divisor.is_zero() {
@@ -111,6 +114,18 @@ impl Natural {
                     *limb |= 1 << bit;
                 }
             }
+        }
+        Self(quotient).trimmed()
+    }
+
+    fn div_limb(&self, divisor: u64) -> Self {
+        let mut quotient = self.0.clone();
+        let mut rest = 0u128;
+        for limb in quotient.iter_mut().rev() {
+            let wide = (rest << 64) | u128::from(*limb);
+            // The rest is below the divisor, so the quotient fits a limb; the divisor is not 0.
+            *limb = wide.checked_div(u128::from(divisor)).unwrap_or(0) as u64;
+            rest = wide.checked_rem(u128::from(divisor)).unwrap_or(0);
         }
         Self(quotient).trimmed()
     }
@@ -163,6 +178,7 @@ mod tests {
             assert_eq!(natural(wa).add(&natural(wb)), natural(wa + wb));
             assert_eq!(natural(a.into()).mul(&natural(wb)), natural(u128::from(a) * wb));
             assert_eq!(natural(wa).div(&natural(wb)), natural(wa / wb));
+            assert_eq!(natural(wa).div(&natural(wb << 50)), natural(wa / (wb << 50)));
             assert_eq!(natural(wa).saturating_sub(&natural(wb)), natural(wa.saturating_sub(wb)));
             assert_eq!(natural(wa).cmp(&natural(wb)), wa.cmp(&wb));
             assert_eq!(natural(wa).shr(round % 128), natural(wa >> (round % 128)));

@@ -61,9 +61,14 @@ pub(super) struct Table {
 impl Table {
     /// Builds the tables. `sigma` lies in the sampler's range.
     pub(super) fn new(sigma: f64) -> Self {
+        Self::with_reach(sigma, REACH)
+    }
+
+    /// The same with the tails beginning at about `reach` times `sigma`, at least 1: tests make them heavy.
+    pub(super) fn with_reach(sigma: f64, reach: f64) -> Self {
         let block_bits = (libm::ilogb(sigma) - FINENESS).max(0) as u32;
         let width = 1i64 << block_bits;
-        let half = libm::ceil(REACH * sigma / width as f64) as i64;
+        let half = libm::ceil(reach * sigma / width as f64) as i64;
         let reach = half * width;
         let weight = |x: i64| {
             let ratio = x as f64 / sigma;
@@ -104,6 +109,16 @@ impl Table {
             })
             .collect();
         Self { block_bits, reach, scale, tail, fast, floors_total: floors.iter().sum(), rims }
+    }
+
+    /// Floor and top of each block, from the first.
+    #[cfg(test)]
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.rims.iter().scan(0, |begin, &(end, floor)| {
+            let top = floor + (end - *begin);
+            *begin = end;
+            Some((floor, top))
+        })
     }
 
     /// Where the 64-bit draw `draw` lands that is above all floors.
