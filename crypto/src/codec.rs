@@ -96,10 +96,7 @@ impl Writer {
     /// When `count` exceeds `u32::MAX`, which only a local mistake can bring about.
     pub fn count(&mut self, count: usize) -> &mut Self {
         let count = u32::try_from(count);
-        assert!(
-            count.is_ok(),
-            "more than u32::MAX items or bytes in one field"
-        );
+        assert!(count.is_ok(), "more than u32::MAX items or bytes in one field");
         self.u32(count.unwrap_or(u32::MAX))
     }
 
@@ -124,10 +121,7 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Reads from the start of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            rest: bytes,
-            offset: 0,
-        }
+        Self { rest: bytes, offset: 0 }
     }
 
     /// How many bytes have been read.
@@ -147,13 +141,7 @@ impl<'a> Reader<'a> {
     /// When fewer remain.
     pub fn raw(&mut self, field: &'static str, length: usize) -> Result<&'a [u8], CodecError> {
         let Some((head, rest)) = self.rest.split_at_checked(length) else {
-            return Err(self.error(
-                field,
-                Problem::Truncated {
-                    needed: length,
-                    remaining: self.rest.len(),
-                },
-            ));
+            return Err(self.error(field, Problem::Truncated { needed: length, remaining: self.rest.len() }));
         };
         self.rest = rest;
         self.offset = self.offset.saturating_add(length);
@@ -236,32 +224,15 @@ impl<'a> Reader<'a> {
     /// # Errors
     ///
     /// When there are more than `cap`, or more than fit into what remains.
-    pub fn count(
-        &mut self,
-        field: &'static str,
-        cap: usize,
-        item_len: usize,
-    ) -> Result<usize, CodecError> {
+    pub fn count(&mut self, field: &'static str, cap: usize, item_len: usize) -> Result<usize, CodecError> {
         let got = u64::from(self.u32(field)?);
         let count = usize::try_from(got).unwrap_or(usize::MAX);
         if count > cap {
-            return Err(self.error(
-                field,
-                Problem::OverCap {
-                    got,
-                    cap: cap as u64,
-                },
-            ));
+            return Err(self.error(field, Problem::OverCap { got, cap: cap as u64 }));
         }
         let needed = count.saturating_mul(item_len);
         if needed > self.rest.len() {
-            return Err(self.error(
-                field,
-                Problem::Truncated {
-                    needed,
-                    remaining: self.rest.len(),
-                },
-            ));
+            return Err(self.error(field, Problem::Truncated { needed, remaining: self.rest.len() }));
         }
         Ok(count)
     }
@@ -284,11 +255,7 @@ impl<'a> Reader<'a> {
     }
 
     fn error(&self, field: &'static str, problem: Problem) -> CodecError {
-        CodecError {
-            field,
-            offset: self.offset,
-            problem,
-        }
+        CodecError { field, offset: self.offset, problem }
     }
 }
 
@@ -394,10 +361,7 @@ mod tests {
         assert_eq!(read(&whole), Ok(()));
         for length in 0..whole.len() {
             let problem = read(&whole[..length]).unwrap_err().problem;
-            assert!(
-                matches!(problem, Problem::Truncated { .. }),
-                "{length}: {problem:?}"
-            );
+            assert!(matches!(problem, Problem::Truncated { .. }), "{length}: {problem:?}");
         }
         let mut longer = whole;
         longer.push(0);
@@ -411,13 +375,7 @@ mod tests {
         let over_what_remains = Writer::new().u32(u32::MAX).finish();
         let mut r = Reader::new(&over_what_remains);
         let problem = r.bytes("b", usize::MAX).unwrap_err().problem;
-        assert_eq!(
-            problem,
-            Problem::Truncated {
-                needed: u32::MAX as usize,
-                remaining: 0
-            }
-        );
+        assert_eq!(problem, Problem::Truncated { needed: u32::MAX as usize, remaining: 0 });
 
         let over_cap = Writer::new().bytes(b"abcd").finish();
         let problem = Reader::new(&over_cap).bytes("b", 3).unwrap_err().problem;
@@ -427,10 +385,6 @@ mod tests {
         assert!(Reader::new(&items).count("c", 10, 8).is_err());
         assert_eq!(Reader::new(&items).count("c", 10, 7), Ok(3));
         assert!(Reader::new(&items).count("c", 10, usize::MAX).is_err());
-        assert!(
-            Reader::new(&vec![2, 0, 0, 0, 0xff, 0xff])
-                .str("s", 9)
-                .is_err()
-        );
+        assert!(Reader::new(&vec![2, 0, 0, 0, 0xff, 0xff]).str("s", 9).is_err());
     }
 }

@@ -90,11 +90,7 @@ pub struct NotADigest(String);
 
 impl fmt::Display for NotADigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "digest {:?} is not 64 lowercase hexadecimal digits; copy it whole",
-            self.0
-        )
+        write!(f, "digest {:?} is not 64 lowercase hexadecimal digits; copy it whole", self.0)
     }
 }
 
@@ -213,26 +209,14 @@ mod tests {
         written.extend_from_slice(&7u64.to_le_bytes());
         written.extend_from_slice(&32u64.to_le_bytes());
         written.extend_from_slice(&[9; 32]);
-        let transcript = Transcript::new("label")
-            .bytes(b"xy")
-            .u64(7)
-            .digest(&Digest([9; 32]))
-            .finish();
+        let transcript = Transcript::new("label").bytes(b"xy").u64(7).digest(&Digest([9; 32])).finish();
         assert_eq!(transcript, Digest::of(&written));
-        assert_eq!(
-            Transcript::with_parts(&["la", "bel"]).finish(),
-            Transcript::new("label").finish()
-        );
+        assert_eq!(Transcript::with_parts(&["la", "bel"]).finish(), Transcript::new("label").finish());
     }
 
     #[test]
     fn where_items_end_is_part_of_the_hash() {
-        let split = |at: usize| {
-            Transcript::new("t")
-                .bytes(&b"abcdef"[..at])
-                .bytes(&b"abcdef"[at..])
-                .finish()
-        };
+        let split = |at: usize| Transcript::new("t").bytes(&b"abcdef"[..at]).bytes(&b"abcdef"[at..]).finish();
         assert_ne!(split(2), split(3));
         assert_ne!(split(0), Transcript::new("t").bytes(b"abcdef").finish());
         assert_ne!(Transcript::new("t").finish(), Transcript::new("u").finish());

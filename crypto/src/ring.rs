@@ -94,10 +94,7 @@ impl RingVector {
 
     /// `length` zeros.
     pub fn zeros(width: RingWidth, length: usize) -> Self {
-        Self {
-            width,
-            values: alloc::vec![0; length],
-        }
+        Self { width, values: alloc::vec![0; length] }
     }
 
     /// The ring.
@@ -134,12 +131,7 @@ impl Drop for RingVector {
 
 impl fmt::Debug for RingVector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "RingVector({} elements of {}, <redacted>)",
-            self.values.len(),
-            self.width
-        )
+        write!(f, "RingVector({} elements of {}, <redacted>)", self.values.len(), self.width)
     }
 }
 
@@ -157,12 +149,7 @@ pub fn pack(width: RingWidth, values: &[u32], out: &mut Vec<u8>) {
 /// # Errors
 ///
 /// When `bytes` is not exactly `width.packed_len(count)` long, or a bit after the last element is set.
-pub fn unpack(
-    width: RingWidth,
-    bytes: &[u8],
-    count: usize,
-    out: &mut Vec<u32>,
-) -> Result<(), RingError> {
+pub fn unpack(width: RingWidth, bytes: &[u8], count: usize, out: &mut Vec<u32>) -> Result<(), RingError> {
     check_packed(width, bytes, count)?;
     let start = out.len();
     out.resize(start + count, 0);
@@ -179,19 +166,14 @@ pub fn unpack(
 /// As [`unpack`]; `acc` is then untouched.
 pub fn unpack_add(width: RingWidth, bytes: &[u8], acc: &mut [u32]) -> Result<(), RingError> {
     check_packed(width, bytes, acc.len())?;
-    pack::unpack_with(width, bytes, acc, |slot, value| {
-        *slot = slot.wrapping_add(value)
-    });
+    pack::unpack_with(width, bytes, acc, |slot, value| *slot = slot.wrapping_add(value));
     Ok(())
 }
 
 fn check_packed(width: RingWidth, bytes: &[u8], count: usize) -> Result<(), RingError> {
     let expected = width.packed_len(count);
     if bytes.len() != expected {
-        return Err(RingError::PackedLength {
-            expected,
-            got: bytes.len(),
-        });
+        return Err(RingError::PackedLength { expected, got: bytes.len() });
     }
     let used = (count % 8) * width.bits() as usize % 8;
     match bytes.last() {
@@ -235,10 +217,9 @@ impl fmt::Display for RingError {
                 "ring width {bits} is outside 8..=32 bits; this version carries no wider elements, \
                  so choose a coarser rounding or a smaller clip"
             ),
-            Self::Element { index, width } => write!(
-                f,
-                "element {index} is not below {width}; reduce it before it enters the ring"
-            ),
+            Self::Element { index, width } => {
+                write!(f, "element {index} is not below {width}; reduce it before it enters the ring")
+            }
             Self::PackedLength { expected, got } => {
                 write!(f, "packed elements take {expected} bytes, got {got}")
             }

@@ -24,6 +24,13 @@ impl<T: Zeroize> Secret<T> {
         Self(Box::new(value))
     }
 
+    /// Fills a value in place, starting from `blank`, so that the secret is never on the stack.
+    pub fn fill(blank: T, fill: impl FnOnce(&mut T)) -> Self {
+        let mut value = Box::new(blank);
+        fill(&mut value);
+        Self(value)
+    }
+
     /// The one way in.
     pub fn expose(&self) -> &T {
         &self.0
@@ -31,11 +38,9 @@ impl<T: Zeroize> Secret<T> {
 }
 
 impl<T: Zeroize + Default> Secret<T> {
-    /// Builds the value in place, so that no copy of it is ever on the stack.
+    /// [`fill`](Self::fill), starting from the default.
     pub fn build(fill: impl FnOnce(&mut T)) -> Self {
-        let mut value = Box::<T>::default();
-        fill(&mut value);
-        Self(value)
+        Self::fill(T::default(), fill)
     }
 }
 

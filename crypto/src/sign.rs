@@ -72,9 +72,7 @@ impl VerifyingKey {
         if point.compress().as_bytes() != &bytes || point.is_small_order() {
             return Err(bad);
         }
-        ed25519_dalek::VerifyingKey::from_bytes(&bytes)
-            .map(Self)
-            .map_err(|_| bad)
+        ed25519_dalek::VerifyingKey::from_bytes(&bytes).map(Self).map_err(|_| bad)
     }
 
     /// The key's 32 bytes.
@@ -150,23 +148,14 @@ impl Signature {
 impl fmt::Debug for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Signature(")?;
-        self.0
-            .iter()
-            .take(4)
-            .try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        self.0.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))?;
         f.write_str("…)")
     }
 }
 
 /// Signs `body` as `sender` within `ctx`. `what` names the kind of body, one word per kind
 /// (`"roster"`, `"vote"`); it is prefixed with `consilium/1/`.
-pub fn sign(
-    key: &SigningKey,
-    what: &'static str,
-    ctx: &Digest,
-    sender: &str,
-    body: &[u8],
-) -> Signature {
+pub fn sign(key: &SigningKey, what: &'static str, ctx: &Digest, sender: &str, body: &[u8]) -> Signature {
     sign_digest(key, what, ctx, sender, &Digest::of(body))
 }
 
@@ -178,11 +167,7 @@ pub fn sign_digest(
     sender: &str,
     body: &Digest,
 ) -> Signature {
-    Signature(
-        key.0
-            .sign(&signed_bytes(what, ctx, sender, body).0)
-            .to_bytes(),
-    )
+    Signature(key.0.sign(&signed_bytes(what, ctx, sender, body).0).to_bytes())
 }
 
 /// Verifies a signature made by [`sign`] with the same arguments.
@@ -216,17 +201,11 @@ pub fn verify_digest(
 ) -> Result<(), BadSignature> {
     let message = signed_bytes(what, ctx, sender, body);
     let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-    key.0
-        .verify_strict(&message.0, &signature)
-        .map_err(|_| BadSignature { what })
+    key.0.verify_strict(&message.0, &signature).map_err(|_| BadSignature { what })
 }
 
 fn signed_bytes(what: &'static str, ctx: &Digest, sender: &str, body: &Digest) -> Digest {
-    Transcript::with_parts(&["consilium/1/", what])
-        .digest(ctx)
-        .bytes(sender.as_bytes())
-        .digest(body)
-        .finish()
+    Transcript::with_parts(&["consilium/1/", what]).digest(ctx).bytes(sender.as_bytes()).digest(body).finish()
 }
 
 /// A signature that does not verify.
@@ -238,11 +217,7 @@ pub struct BadSignature {
 
 impl fmt::Display for BadSignature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "signature on `{}` does not verify under the sender's key and this context",
-            self.what
-        )
+        write!(f, "signature on `{}` does not verify under the sender's key and this context", self.what)
     }
 }
 
@@ -266,25 +241,15 @@ mod tests {
         let good = sign(&key, "vote", &CTX, "a", b"body");
         assert_eq!(verify(&public, "vote", &CTX, "a", b"body", &good), Ok(()));
         let refused = Err(BadSignature { what: "vote" });
-        assert_eq!(
-            verify(&other.verifying_key(), "vote", &CTX, "a", b"body", &good),
-            refused
-        );
-        assert_eq!(
-            verify(&public, "vote", &Digest([4; 32]), "a", b"body", &good),
-            refused
-        );
+        assert_eq!(verify(&other.verifying_key(), "vote", &CTX, "a", b"body", &good), refused);
+        assert_eq!(verify(&public, "vote", &Digest([4; 32]), "a", b"body", &good), refused);
         assert_eq!(verify(&public, "vote", &CTX, "b", b"body", &good), refused);
         assert_eq!(verify(&public, "vote", &CTX, "a", b"bodY", &good), refused);
         assert!(verify(&public, "advert", &CTX, "a", b"body", &good).is_err());
         for bit in 0..512 {
             let mut bent = good;
             bent.0[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(
-                verify(&public, "vote", &CTX, "a", b"body", &bent),
-                refused,
-                "bit {bit}"
-            );
+            assert_eq!(verify(&public, "vote", &CTX, "a", b"body", &bent), refused, "bit {bit}");
         }
     }
 
@@ -302,10 +267,7 @@ mod tests {
         second[31] = 0x7f;
         assert!(CompressedEdwardsY(second).decompress().is_some());
         assert!(VerifyingKey::from_bytes(three).is_ok());
-        assert_eq!(
-            VerifyingKey::from_bytes(second),
-            Err(BadVerifyingKey(second))
-        );
+        assert_eq!(VerifyingKey::from_bytes(second), Err(BadVerifyingKey(second)));
         let good = *key().verifying_key().as_bytes();
         assert_eq!(VerifyingKey::from_bytes(good), Ok(key().verifying_key()));
     }

@@ -89,11 +89,7 @@ pub(super) fn unpack_with(
     by_width!(width, unpack_width(bytes, slots, put));
 }
 
-fn unpack_width<const W: usize>(
-    bytes: &[u8],
-    slots: &mut [u32],
-    put: impl Fn(&mut u32, u32) + Copy,
-) {
+fn unpack_width<const W: usize>(bytes: &[u8], slots: &mut [u32], put: impl Fn(&mut u32, u32) + Copy) {
     let (groups, tail) = slots.as_chunks_mut::<GROUP>();
     let (head, rest) = bytes.split_at(groups.len() * W * 4);
     for (group, bytes) in groups.iter_mut().zip(head.chunks_exact(W * 4)) {
@@ -107,11 +103,7 @@ fn unpack_width<const W: usize>(
 }
 
 #[inline(always)]
-fn unpack_group<const W: usize>(
-    words: &[u32; GROUP],
-    slots: &mut [u32; GROUP],
-    put: impl Fn(&mut u32, u32),
-) {
+fn unpack_group<const W: usize>(words: &[u32; GROUP], slots: &mut [u32; GROUP], put: impl Fn(&mut u32, u32)) {
     let mask = u32::MAX >> (32 - W);
     for k in 0..GROUP {
         let (word, shift) = (k * W / 32, k * W % 32);

@@ -7,9 +7,7 @@ fn widths() -> impl Iterator<Item = RingWidth> {
 
 /// Weyl sequence: fills all 32 bits, no generator needed.
 fn elements(count: usize) -> Vec<u32> {
-    (1..=count as u32)
-        .map(|i| i.wrapping_mul(0x9e37_79b9) ^ (i << 7))
-        .collect()
+    (1..=count as u32).map(|i| i.wrapping_mul(0x9e37_79b9) ^ (i << 7)).collect()
 }
 
 /// The definition, one bit at a time.
@@ -33,11 +31,7 @@ fn packing_is_its_definition_at_every_width_and_length() {
             let mut packed = vec![0xee];
             pack(width, &values, &mut packed);
             assert_eq!(packed[0], 0xee, "appends");
-            assert_eq!(
-                packed[1..],
-                packed_by_definition(width, &values),
-                "{width} x {count}"
-            );
+            assert_eq!(packed[1..], packed_by_definition(width, &values), "{width} x {count}");
             assert_eq!(packed.len() - 1, width.packed_len(count));
 
             let mut back = vec![7];
@@ -64,14 +58,8 @@ fn a_packed_vector_has_one_spelling() {
             for bit in used..packed.len() * 8 {
                 let mut bent = packed.clone();
                 bent[bit / 8] |= 1 << (bit % 8);
-                assert_eq!(
-                    unpack(width, &bent, count, &mut Vec::new()),
-                    Err(RingError::Padding)
-                );
-                assert_eq!(
-                    unpack_add(width, &bent, &mut vec![0; count]),
-                    Err(RingError::Padding)
-                );
+                assert_eq!(unpack(width, &bent, count, &mut Vec::new()), Err(RingError::Padding));
+                assert_eq!(unpack_add(width, &bent, &mut vec![0; count]), Err(RingError::Padding));
             }
             let expected = packed.len();
             let got = expected + 1;
@@ -89,11 +77,7 @@ fn widths_outside_the_range_are_refused_by_name() {
     for bits in [0, 7, 33, 64, 264, u32::MAX] {
         let error = RingWidth::new(bits).unwrap_err();
         assert_eq!(error, RingError::Width { bits });
-        assert!(
-            error
-                .to_string()
-                .contains(&format!("{bits} is outside 8..=32"))
-        );
+        assert!(error.to_string().contains(&format!("{bits} is outside 8..=32")));
     }
     assert_eq!(RingWidth::new(8).unwrap().mask(), 0xff);
     assert_eq!(RingWidth::new(32).unwrap().mask(), u32::MAX);
@@ -105,10 +89,7 @@ fn a_ring_vector_holds_reduced_elements_and_prints_none() {
     let error = RingVector::new(width, vec![1, 4095, 4096]).unwrap_err();
     assert_eq!(error, RingError::Element { index: 2, width });
     let vector = RingVector::new(width, vec![1, 4095, 777]).unwrap();
-    assert_eq!(
-        format!("{vector:?}"),
-        "RingVector(3 elements of 2^12, <redacted>)"
-    );
+    assert_eq!(format!("{vector:?}"), "RingVector(3 elements of 2^12, <redacted>)");
     assert_eq!(vector.into_values(), [1, 4095, 777]);
     assert_eq!(RingVector::reduced(width, vec![4097]).values(), [1]);
     assert_eq!(RingVector::zeros(width, 2).values(), [0, 0]);

@@ -1,0 +1,234 @@
+//! Masks: an AES-256 keystream added to or subtracted from a vector of ring elements.
+//!
+//! AES-256 in counter mode with a 128-bit big-endian counter (NIST SP 800-38A). Key and first counter block come from
+//! a [`MaskSeed`]. Coordinate `j` uses keystream bytes `4j..4j+4` as a little-endian `u32`; sums wrap at 32 bits, and
+//! because every ring of width up to 32 divides 2^32, reduction modulo 2^w waits until the vector is packed.
+//!
+//! The loop fills a 4 KiB buffer with counters, encrypts it in place, and adds it to the vector, so that keystream
+//! never leaves the first-level cache and nothing is allocated. Assumes AES-256 is a PRP; a seed serves one vector.
+
+use aes::{
+    Aes256Enc, Block,
+    cipher::{BlockCipherEncrypt, KeyInit},
+};
+use zeroize::Zeroize;
+
+use crate::{digest::Digest, kdf, secret::Secret};
+
+/// Elements that share one keystream block.
+pub const BLOCK: usize = 4;
+
+/// Keystream blocks made at a time: 4 KiB.
+const BUFFER_BLOCKS: usize = 256;
+
+/// An AES-256 key and a first counter block: 48 bytes.
+#[derive(Debug)]
+pub struct MaskSeed(Secret<[u8; 48]>);
+
+impl MaskSeed {
+    /// The seed for `purpose` out of a secret.
+    pub fn new(secret: &[u8], purpose: &Digest) -> Self {
+        Self(kdf::derive(secret, purpose))
+    }
+
+    /// The seed with these bytes: key, then first counter block.
+    pub fn from_bytes(bytes: Secret<[u8; 48]>) -> Self {
+        Self(bytes)
+    }
+
+    #[cfg(feature = "test-walls")]
+    pub(crate) fn copy(&self) -> Self {
+        Self(Secret::new(*self.0.expose()))
+    }
+
+    /// Adds the mask of elements `first..` to `vector`, or subtracts it, wrapping at 32 bits. `first` counts
+    /// elements from the start of the masked vector and must be a multiple of [`BLOCK`]: parts that start
+    /// there may be masked in any order and on any thread.
+    pub fn apply(&self, sign: Sign, first: u64, vector: &mut [u32]) {
+        debug_assert_eq!(first % BLOCK as u64, 0, "a part starts at a block");
+        match sign {
+            Sign::Add => self.combine(first, vector, u32::wrapping_add),
+            Sign::Subtract => self.combine(first, vector, u32::wrapping_sub),
+        }
+    }
+
+    fn combine(&self, first: u64, vector: &mut [u32], op: impl Fn(u32, u32) -> u32 + Copy) {
+        let (cipher, start) = self.expand();
+        let mut counter = start.wrapping_add(u128::from(first) / BLOCK as u128);
+        let mut buffer = [[0u8; 16]; BUFFER_BLOCKS];
+        for part in vector.chunks_mut(BUFFER_BLOCKS * BLOCK) {
+            let blocks = part.len().div_ceil(BLOCK);
+            let keystream = buffer.split_at_mut(blocks).0;
+            counter = fill_counters(counter, keystream);
+            cipher.encrypt_blocks(Block::cast_slice_from_core_mut(keystream));
+            add_keystream(part, keystream, op);
+        }
+        buffer.zeroize();
+    }
+
+    fn expand(&self) -> (Aes256Enc, u128) {
+        let (mut key, mut block) = ([0; 32], [0; 16]);
+        let (key_bytes, counter_bytes) = self.0.expose().split_at(32);
+        key.copy_from_slice(key_bytes);
+        block.copy_from_slice(counter_bytes);
+        let cipher = Aes256Enc::new(aes::cipher::Key::<Aes256Enc>::cast_from_core(&key));
+        key.zeroize();
+        (cipher, u128::from_be_bytes(block))
+    }
+}
+
+/// Which way a mask goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// The mask is added.
+    Add,
+    /// The mask is subtracted.
+    Subtract,
+}
+
+impl Sign {
+    /// The way that takes the mask off again.
+    #[must_use]
+    pub fn inverse(self) -> Self {
+        match self {
+            Self::Add => Self::Subtract,
+            Self::Subtract => Self::Add,
+        }
+    }
+}
+
+/// Writes consecutive counters and returns the one after the last.
+#[inline(always)]
+fn fill_counters(counter: u128, blocks: &mut [[u8; 16]]) -> u128 {
+    let (high, low) = ((counter >> 64) as u64, counter as u64);
+    if low.checked_add(blocks.len() as u64).is_some() {
+        // The usual case: the upper half stays, and 64-bit arithmetic is all it takes.
+        for (block, i) in blocks.iter_mut().zip(0u64..) {
+            *block = ((u128::from(high) << 64) | u128::from(low.wrapping_add(i))).to_be_bytes();
+        }
+    } else {
+        for (block, i) in blocks.iter_mut().zip(0u128..) {
+            *block = counter.wrapping_add(i).to_be_bytes();
+        }
+    }
+    counter.wrapping_add(blocks.len() as u128)
+}
+
+#[inline(always)]
+fn add_keystream(part: &mut [u32], keystream: &[[u8; 16]], op: impl Fn(u32, u32) -> u32 + Copy) {
+    let (quads, rest) = part.as_chunks_mut::<BLOCK>();
+    for (quad, block) in quads.iter_mut().zip(keystream) {
+        add_block(quad, block, op);
+    }
+    if let (false, Some(block)) = (rest.is_empty(), keystream.last()) {
+        add_block(rest, block, op);
+    }
+}
+
+#[inline(always)]
+fn add_block(elements: &mut [u32], block: &[u8; 16], op: impl Fn(u32, u32) -> u32) {
+    for (element, word) in elements.iter_mut().zip(block.as_chunks::<4>().0) {
+        *element = op(*element, u32::from_le_bytes(*word));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Transcript;
+    use alloc::{vec, vec::Vec};
+
+    fn seed_of(key: &str, counter: &str) -> MaskSeed {
+        let mut bytes = [0; 48];
+        hex::decode_to_slice(key, &mut bytes[..32]).unwrap();
+        hex::decode_to_slice(counter, &mut bytes[32..]).unwrap();
+        MaskSeed::from_bytes(Secret::new(bytes))
+    }
+
+    /// The definition, one block at a time.
+    fn keystream(seed: &MaskSeed, length: usize) -> Vec<u32> {
+        let (cipher, start) = seed.expand();
+        let mut words = Vec::new();
+        for i in 0..length.div_ceil(4) {
+            let mut block = Block::from(start.wrapping_add(i as u128).to_be_bytes());
+            cipher.encrypt_block(&mut block);
+            words.extend(block.chunks(4).map(|w| u32::from_le_bytes(w.try_into().unwrap())));
+        }
+        words.truncate(length);
+        words
+    }
+
+    /// NIST SP 800-38A, F.5.5 (CTR-AES256.Encrypt): plaintext xor ciphertext is the keystream.
+    #[test]
+    fn keystream_is_the_standards() {
+        let seed = seed_of(
+            "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4",
+            "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff",
+        );
+        let plain = hex::decode(concat!(
+            "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51",
+            "30c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710"
+        ))
+        .unwrap();
+        let cipher = hex::decode(concat!(
+            "601ec313775789a5b7a7f504bbf3d228f443e3ca4d62b59aca84e990cacaf5c5",
+            "2b0930daa23de94ce87017ba2d84988ddfc9c58db67aada613c2dd08457941a6"
+        ))
+        .unwrap();
+        let expected: Vec<u32> = plain
+            .iter()
+            .zip(&cipher)
+            .map(|(p, c)| p ^ c)
+            .collect::<Vec<u8>>()
+            .chunks(4)
+            .map(|w| u32::from_le_bytes(w.try_into().unwrap()))
+            .collect();
+        let mut vector = vec![0; 16];
+        seed.apply(Sign::Add, 0, &mut vector);
+        assert_eq!(vector, expected);
+    }
+
+    #[test]
+    fn parts_of_any_length_agree_with_the_definition_and_come_off_again() {
+        let seed = MaskSeed::new(b"secret", &Transcript::new("test").finish());
+        for length in [0, 1, 3, 4, 5, 1023, 1024, 1025, 5000] {
+            let stream = keystream(&seed, length);
+            let mut vector: Vec<u32> = (0..length as u32).map(|i| i.wrapping_mul(77)).collect();
+            let before = vector.clone();
+            seed.apply(Sign::Add, 0, &mut vector);
+            for ((masked, plain), word) in vector.iter().zip(&before).zip(&stream) {
+                assert_eq!(*masked, plain.wrapping_add(*word));
+            }
+            let cut = length / 2 / BLOCK * BLOCK;
+            let (front, back) = vector.split_at_mut(cut);
+            seed.apply(Sign::Subtract, cut as u64, back);
+            seed.apply(Sign::Add.inverse(), 0, front);
+            assert_eq!(vector, before);
+        }
+    }
+
+    /// The counter is one 128-bit number: it carries through the upper half and wraps.
+    #[test]
+    fn the_counter_carries() {
+        let key = "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4";
+        for counter in ["0000000000000000ffffffffffffff80", "ffffffffffffffffffffffffffffff80"] {
+            let seed = seed_of(key, counter);
+            let mut vector = vec![0; 4096];
+            seed.apply(Sign::Add, 0, &mut vector);
+            assert_eq!(vector, keystream(&seed, 4096), "{counter}");
+            let mut later = vec![0; 2048];
+            seed.apply(Sign::Add, 2048, &mut later);
+            assert_eq!(later, vector[2048..]);
+        }
+    }
+
+    #[test]
+    fn purposes_have_independent_masks() {
+        let masks = ["a", "b"].map(|purpose| {
+            let mut vector = vec![0; 4];
+            MaskSeed::new(b"secret", &Transcript::new(purpose).finish()).apply(Sign::Add, 0, &mut vector);
+            vector
+        });
+        assert_ne!(masks[0], masks[1]);
+    }
+}

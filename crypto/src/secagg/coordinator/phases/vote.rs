@@ -1,0 +1,72 @@
+//! Step 4: collecting votes.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use super::{Roll, Unmask};
+use crate::{
+    digest::Digest,
+    secagg::{
+        Attempt, Position,
+        coordinator::Fault,
+        messages::{Adverts, Ballot, DealHeaders, InputHeaders, Votes},
+        opening::Commitments,
+    },
+    sign::Signature,
+};
+
+/// A dealer's commitments, by recipient.
+pub(super) type DealtCommitments = BTreeMap<Position, BTreeMap<Position, Commitments>>;
+
+#[derive(Debug)]
+pub(in crate::secagg::coordinator) struct Vote {
+    pub(super) roll: Roll,
+    pub(super) adverts: Adverts,
+    pub(super) chunks: BTreeMap<Position, Vec<Digest>>,
+    dealers: DealHeaders,
+    commitments: DealtCommitments,
+    headers: InputHeaders,
+    ballot: Ballot,
+    votes: BTreeMap<Position, Signature>,
+}
+
+impl Vote {
+    pub(super) fn new(
+        adverts: Adverts,
+        dealers: DealHeaders,
+        commitments: DealtCommitments,
+        headers: InputHeaders,
+        chunks: BTreeMap<Position, Vec<Digest>>,
+    ) -> Self {
+        let ballot = Ballot {
+            step1: *adverts.hash(),
+            step2: *dealers.hash(),
+            headers: *headers.hash(),
+            survivors: headers.survivors(),
+        };
+        let roll = Roll::of(ballot.survivors.iter().copied());
+        Self { roll, adverts, chunks, dealers, commitments, headers, ballot, votes: BTreeMap::new() }
+    }
+
+    pub(super) fn accept(&mut self, attempt: &Attempt, from: Position, body: &[u8]) -> Result<(), Fault> {
+        let (ballot, signature) = Ballot::verify(attempt, from, body)?;
+        if ballot != self.ballot {
+            return Err(Fault::OtherBallot);
+        }
+        self.votes.insert(from, signature);
+        self.roll.received.insert(from);
+        Ok(())
+    }
+
+    pub(super) fn close(self) -> Unmask {
+        let votes = Votes::new(self.ballot, self.votes);
+        Unmask::new(self.adverts, self.dealers, self.commitments, self.headers, votes, self.chunks)
+    }
+
+    pub(super) fn delivery(&self) -> Vec<u8> {
+        self.headers.delivery()
+    }
+
+    pub(super) fn survivors(&self) -> &[Position] {
+        &self.ballot.survivors
+    }
+}

@@ -1,0 +1,68 @@
+//! Step 5: answers. One kind of share for each dealer, each with the salt that opens its commitment.
+//!
+//! ```text
+//! answer = head(5, member) ‖ position u16 ‖ headers hash 32 ‖ for each dealer by position: share 32 ‖ salt 32 ‖ signature 64
+//! ```
+//!
+//! Which kind is given for a dealer follows from the survivors, whom the headers hash names: a survivor's is the
+//! self-mask seed, anyone else's the masking key.
+
+use alloc::vec::Vec;
+
+use super::{
+    Flaw, Speaker, check_signature, read_head, read_position, sign_and_append, split_signature, write_head,
+};
+use crate::{
+    codec::{Reader, Writer},
+    digest::Digest,
+    secagg::{Attempt, Position, Step, opening::Revelation},
+    sign::SigningKey,
+};
+
+/// Writes and signs an answer.
+pub(in crate::secagg) fn answer_body(
+    attempt: &Attempt,
+    me: Position,
+    headers: &Digest,
+    revelations: impl ExactSizeIterator<Item = Revelation>,
+    key: &SigningKey,
+) -> Vec<u8> {
+    // Reserved at once: growing would leave unwiped copies behind.
+    let mut w = Writer::with_capacity(128 + revelations.len().saturating_mul(Revelation::LEN));
+    write_head(&mut w, Step::Unmask, Speaker::Member);
+    w.u16(me.0).digest(headers);
+    revelations.for_each(|revelation| {
+        w.raw(&revelation.share).raw(&revelation.salt);
+    });
+    sign_and_append(&mut w, Step::Unmask, attempt, me, key);
+    w.finish()
+}
+
+/// One member's answer: verified signature, shares not yet held against their commitments.
+pub(in crate::secagg) struct Answer {
+    pub(in crate::secagg) headers: Digest,
+    /// One for each dealer, by position.
+    pub(in crate::secagg) revelations: Vec<Revelation>,
+}
+
+impl Answer {
+    /// Reads and verifies an answer for `dealers` dealers: format and signature.
+    pub(in crate::secagg) fn verify(
+        attempt: &Attempt,
+        dealers: usize,
+        body: &[u8],
+    ) -> Result<(Position, Self), Flaw> {
+        let mut r = Reader::new(body);
+        read_head(&mut r, Step::Unmask, Speaker::Member)?;
+        let position = read_position(&mut r, attempt)?;
+        let headers = r.digest("headers hash")?;
+        let revelations = (0..dealers)
+            .map(|_| Ok(Revelation { share: r.array("share")?, salt: r.array("salt")? }))
+            .collect::<Result<_, Flaw>>()?;
+        let _: [u8; 64] = r.array("signature")?;
+        r.finish()?;
+        let (signed, signature) = split_signature(body).ok_or(Flaw::Signature)?;
+        check_signature(signed, Step::Unmask, attempt, position, &signature)?;
+        Ok((position, Self { headers, revelations }))
+    }
+}

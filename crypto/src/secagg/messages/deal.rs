@@ -1,0 +1,272 @@
+//! Step 2: deals. A signed header over a tree of sealed shares, the shares, and what opens their commitments
+//! later.
+//!
+//! ```text
+//! header   = head(2, member) ‖ position u16 ‖ step 1 hash 32 ‖ root 32 ‖ signature 64          (133 bytes)
+//! deal     = header ‖ for each advertised member by position: [sealed 112, not for the dealer itself] ‖ commitments 64
+//! delivery = head(3, coordinator) ‖ count u32 ‖ headers by position
+//!            ‖ for each dealer but the recipient: sealed 112 ‖ commitments 64 ‖ path 32 each
+//! ```
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use super::{
+    Adverts, Flaw, HEAD_LEN, Speaker, check_signature, read_head, read_next, read_position, sign_and_append,
+    split_signature, write_head,
+};
+use crate::{
+    codec::{CodecError, Reader, Writer},
+    digest::{Digest, Transcript},
+    merkle::{self, Tree},
+    secagg::{
+        Attempt, Position, Refusal, Step,
+        opening::{Commitments, SEALED_LEN, empty_leaf},
+    },
+    sign::{Signature, SigningKey},
+};
+
+pub(super) const HEADER_LEN: usize = HEAD_LEN + 2 + 32 + 32 + Signature::LEN;
+
+/// Writes and signs a deal's header.
+pub(in crate::secagg) fn header_body(
+    attempt: &Attempt,
+    me: Position,
+    step1: &Digest,
+    root: &Digest,
+    key: &SigningKey,
+) -> Vec<u8> {
+    let mut w = Writer::with_capacity(HEADER_LEN);
+    write_head(&mut w, Step::Share, Speaker::Member);
+    w.u16(me.0).digest(step1).digest(root);
+    sign_and_append(&mut w, Step::Share, attempt, me, key);
+    w.finish()
+}
+
+/// One dealer's header, verified.
+#[derive(Clone, Debug)]
+pub(in crate::secagg) struct DealHeader {
+    pub(in crate::secagg) root: Digest,
+    /// The header as it was signed and sent.
+    pub(in crate::secagg) body: Vec<u8>,
+}
+
+impl DealHeader {
+    /// Length in bytes.
+    pub(in crate::secagg) const LEN: usize = HEADER_LEN;
+
+    /// Reads and verifies a header: format, step 1 hash, signature.
+    pub(in crate::secagg) fn verify(
+        attempt: &Attempt,
+        step1: &Digest,
+        body: &[u8],
+    ) -> Result<(Position, Self), Flaw> {
+        let mut r = Reader::new(body);
+        read_head(&mut r, Step::Share, Speaker::Member)?;
+        let position = read_position(&mut r, attempt)?;
+        let named = r.digest("step 1 hash")?;
+        let root = r.digest("root")?;
+        let _: [u8; 64] = r.array("signature")?;
+        r.finish()?;
+        let (signed, signature) = split_signature(body).ok_or(Flaw::Signature)?;
+        check_signature(signed, Step::Share, attempt, position, &signature)?;
+        if &named != step1 {
+            return Err(Flaw::OtherTranscript { hash: "step 1 hash" });
+        }
+        Ok((position, Self { root, body: body.to_vec() }))
+    }
+}
+
+/// The headers of everyone who dealt: the set `U2`, verified.
+#[derive(Clone, Debug)]
+pub(in crate::secagg) struct DealHeaders {
+    headers: BTreeMap<Position, DealHeader>,
+    hash: Digest,
+}
+
+impl DealHeaders {
+    /// Closes a set of verified headers.
+    pub(in crate::secagg) fn new(step1: &Digest, headers: BTreeMap<Position, DealHeader>) -> Self {
+        let mut all = Vec::with_capacity(headers.len().saturating_mul(HEADER_LEN));
+        headers.values().for_each(|header| all.extend_from_slice(&header.body));
+        let hash = Transcript::new("consilium/1/step-2").digest(step1).bytes(&all).finish();
+        Self { headers, hash }
+    }
+
+    /// Reads and verifies the headers at the front of a delivery.
+    pub(in crate::secagg) fn verify(
+        attempt: &Attempt,
+        adverts: &Adverts,
+        r: &mut Reader<'_>,
+    ) -> Result<Self, Refusal> {
+        let bodies = read_headers(r, attempt).map_err(Refusal::malformed(Step::Share))?;
+        if let Some((member, _)) = bodies.iter().find(|(member, _)| adverts.of(*member).is_none()) {
+            return Err(Refusal::Outsider { step: Step::Share, member: *member });
+        }
+        let least = attempt.params().m_min();
+        if bodies.len() < usize::from(least) {
+            return Err(Refusal::TooFew { step: Step::Share, got: bodies.len(), least });
+        }
+        let mut headers = BTreeMap::new();
+        for (position, body) in bodies {
+            let (_, header) = DealHeader::verify(attempt, adverts.hash(), body)
+                .map_err(|flaw| Refusal::shown(Step::Share, position, flaw))?;
+            headers.insert(position, header);
+        }
+        Ok(Self::new(adverts.hash(), headers))
+    }
+
+    /// Writes the front of a delivery.
+    pub(in crate::secagg) fn write(&self, w: &mut Writer) {
+        write_head(w, Step::Input, Speaker::Coordinator);
+        w.count(self.headers.len());
+        self.headers.values().for_each(|header| {
+            w.raw(&header.body);
+        });
+    }
+
+    /// The hash of step 2.
+    pub(in crate::secagg) fn hash(&self) -> &Digest {
+        &self.hash
+    }
+
+    pub(in crate::secagg) fn of(&self, position: Position) -> Option<&DealHeader> {
+        self.headers.get(&position)
+    }
+
+    /// The dealers, by position.
+    pub(in crate::secagg) fn dealers(&self) -> impl ExactSizeIterator<Item = Position> {
+        self.headers.keys().copied()
+    }
+}
+
+fn read_headers<'a>(r: &mut Reader<'a>, attempt: &Attempt) -> Result<Vec<(Position, &'a [u8])>, CodecError> {
+    read_head(r, Step::Input, Speaker::Coordinator)?;
+    let count = r.count("deal headers", usize::from(attempt.params().n()), HEADER_LEN)?;
+    let mut last = None;
+    (0..count)
+        .map(|_| {
+            let body = r.raw("deal header", HEADER_LEN)?;
+            let mut inner = Reader::new(body);
+            read_head(&mut inner, Step::Share, Speaker::Member)?;
+            Ok((read_next(&mut inner, attempt, &mut last)?, body))
+        })
+        .collect()
+}
+
+/// What one dealer dealt to one recipient, with its place in the dealer's tree.
+#[derive(Clone, Debug)]
+pub(in crate::secagg) struct Parcel<'a> {
+    pub(in crate::secagg) sealed: &'a [u8],
+    pub(in crate::secagg) commitments: Commitments,
+    pub(in crate::secagg) path: Vec<Digest>,
+}
+
+impl<'a> Parcel<'a> {
+    /// Reads a parcel for `recipient`.
+    pub(in crate::secagg) fn read(
+        r: &mut Reader<'a>,
+        attempt: &Attempt,
+        recipient: Position,
+    ) -> Result<Self, CodecError> {
+        let sealed = r.raw("sealed share", SEALED_LEN)?;
+        let commitments = read_commitments(r)?;
+        let length = merkle::path_len(usize::from(attempt.params().n()), recipient.index());
+        let path = (0..length).map(|_| r.digest("path")).collect::<Result<_, _>>()?;
+        Ok(Self { sealed, commitments, path })
+    }
+
+    pub(in crate::secagg) fn write(&self, w: &mut Writer) {
+        w.raw(self.sealed);
+        write_commitments(w, &self.commitments);
+        self.path.iter().for_each(|sibling| {
+            w.digest(sibling);
+        });
+    }
+
+    /// Whether this parcel stands at the recipient's place under the dealer's root.
+    pub(in crate::secagg) fn is_under(&self, root: &Digest, attempt: &Attempt, recipient: Position) -> bool {
+        let (leaves, index) = (usize::from(attempt.params().n()), recipient.index());
+        let leaf = self.commitments.leaf(self.sealed);
+        merkle::root_of_path(leaves, index, leaf, &self.path).as_ref() == Some(root)
+    }
+}
+
+fn read_commitments(r: &mut Reader<'_>) -> Result<Commitments, CodecError> {
+    Ok(Commitments { mask: r.digest("mask commitment")?, seed: r.digest("seed commitment")? })
+}
+
+fn write_commitments(w: &mut Writer, commitments: &Commitments) {
+    w.digest(&commitments.mask).digest(&commitments.seed);
+}
+
+/// A whole deal: header, boxes, commitments, tree. Written by the dealer, kept by the coordinator.
+#[derive(Debug)]
+pub(in crate::secagg) struct Deal {
+    pub(in crate::secagg) header: DealHeader,
+    /// By recipient; the dealer's own box is empty.
+    entries: BTreeMap<Position, (Vec<u8>, Commitments)>,
+    tree: Tree,
+}
+
+impl Deal {
+    /// The tree over what is dealt: a leaf for each place of the cohort.
+    pub(in crate::secagg) fn tree(
+        attempt: &Attempt,
+        entries: &BTreeMap<Position, (Vec<u8>, Commitments)>,
+    ) -> Tree {
+        Tree::new(attempt.positions().map(|position| match entries.get(&position) {
+            Some((sealed, commitments)) => commitments.leaf(sealed),
+            None => empty_leaf(),
+        }))
+    }
+
+    /// The body of step 2.
+    pub(in crate::secagg) fn body(
+        header: &[u8],
+        entries: &BTreeMap<Position, (Vec<u8>, Commitments)>,
+    ) -> Vec<u8> {
+        let entry = SEALED_LEN + Commitments::LEN;
+        let mut w = Writer::with_capacity(HEADER_LEN + entries.len().saturating_mul(entry));
+        w.raw(header);
+        for (sealed, commitments) in entries.values() {
+            w.raw(sealed);
+            write_commitments(&mut w, commitments);
+        }
+        w.finish()
+    }
+
+    /// Reads and verifies a deal: its header, and that everything adds up to the root.
+    pub(in crate::secagg) fn verify(
+        attempt: &Attempt,
+        adverts: &Adverts,
+        body: &[u8],
+    ) -> Result<(Position, Self), Flaw> {
+        let mut r = Reader::new(body);
+        let header = r.raw("deal header", HEADER_LEN)?;
+        let (dealer, header) = DealHeader::verify(attempt, adverts.hash(), header)?;
+        let mut entries = BTreeMap::new();
+        for (recipient, _) in adverts.iter() {
+            let length = if recipient == dealer { 0 } else { SEALED_LEN };
+            let sealed = r.raw("sealed share", length)?.to_vec();
+            entries.insert(recipient, (sealed, read_commitments(&mut r)?));
+        }
+        r.finish()?;
+        let tree = Self::tree(attempt, &entries);
+        if tree.root() != header.root {
+            return Err(Flaw::Root);
+        }
+        Ok((dealer, Self { header, entries, tree }))
+    }
+
+    /// The parcel for one recipient.
+    pub(in crate::secagg) fn parcel(&self, recipient: Position) -> Option<Parcel<'_>> {
+        let (sealed, commitments) = self.entries.get(&recipient)?;
+        let path = self.tree.path(recipient.index());
+        Some(Parcel { sealed, commitments: *commitments, path })
+    }
+
+    /// The commitments, by recipient: all that matters once everyone has its shares.
+    pub(in crate::secagg) fn into_commitments(self) -> BTreeMap<Position, Commitments> {
+        self.entries.into_iter().map(|(recipient, (_, commitments))| (recipient, commitments)).collect()
+    }
+}

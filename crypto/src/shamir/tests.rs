@@ -1,0 +1,160 @@
+use super::*;
+use crate::testing::{Zeros, rng};
+use alloc::vec;
+
+fn scalar(value: u64) -> Secret<Scalar> {
+    Secret::new(Scalar::from(value))
+}
+
+fn reconstruct(polynomial: &Polynomial, xs: &[u64]) -> Scalar {
+    let shares: Vec<_> = xs.iter().map(|x| polynomial.share(*x)).collect();
+    *Weights::new(xs).unwrap().combine(shares.iter()).unwrap().expose()
+}
+
+#[test]
+fn any_threshold_of_shares_gives_the_secret() {
+    let mut rng = rng(1);
+    for (threshold, xs) in [
+        (1, vec![7]),
+        (2, vec![1, 2]),
+        (3, vec![5, 1, 3]),
+        (4, vec![10, 2, 9, 1000]),
+        (7, vec![1, 2, 3, 4, 5, 6, 65536]),
+    ] {
+        let secret = random_scalar(&mut rng);
+        let polynomial = Polynomial::new(&secret, threshold, &mut rng);
+        assert_eq!(&reconstruct(&polynomial, &xs), secret.expose());
+        if threshold > 1 {
+            assert_ne!(&reconstruct(&polynomial, &xs[1..]), secret.expose(), "one too few");
+        }
+        let more: Vec<u64> = (1..=threshold as u64 + 3).collect();
+        assert_eq!(&reconstruct(&polynomial, &more), secret.expose(), "more do no harm");
+    }
+}
+
+#[test]
+fn large_cohorts_work_as_the_small_do() {
+    let mut rng = rng(2);
+    let secret = random_scalar(&mut rng);
+    let polynomial = Polynomial::new(&secret, 667, &mut rng);
+    let xs: Vec<u64> = (1..=1000).filter(|x| x % 3 != 0).collect();
+    assert_eq!(xs.len(), 667);
+    assert_eq!(&reconstruct(&polynomial, &xs), secret.expose());
+}
+
+/// Written out by hand: f(x) = 5 + 3x over parties 2 and 4 has f(2) = 11, f(4) = 17, weights 2 and -1.
+#[test]
+fn a_case_small_enough_to_check_by_hand() {
+    let weights = Weights::new(&[2, 4]).unwrap();
+    assert_eq!(weights.0, [Scalar::from(2u64), -Scalar::ONE]);
+    let shares = [scalar(11), scalar(17)];
+    assert_eq!(weights.combine(shares.iter()).unwrap().expose(), &Scalar::from(5u64));
+}
+
+#[test]
+fn impossible_parties_are_refused() {
+    assert_eq!(Weights::new(&[]).unwrap_err(), ShamirError::NoParties);
+    assert_eq!(Weights::new(&[1, 0]).unwrap_err(), ShamirError::BadParty { x: 0 });
+    assert_eq!(Weights::new(&[3, 1, 3]).unwrap_err(), ShamirError::BadParty { x: 3 });
+    assert_eq!(Weights::new(&[65537]).unwrap_err(), ShamirError::BadParty { x: 65537 });
+    let one = [scalar(1)];
+    let error = Weights::new(&[1, 2]).unwrap().combine(one.iter()).unwrap_err();
+    assert_eq!(error, ShamirError::ShareCount { expected: 2, got: 1 });
+}
+
+/// The coefficients of a polynomial through the shares of parties 1..=r, by solving for them in the open.
+fn coefficients_from_shares(shares: &[Scalar]) -> Vec<Scalar> {
+    let mut coefficients = vec![Scalar::ZERO; shares.len()];
+    for (i, share) in shares.iter().enumerate() {
+        // The i-th Lagrange basis polynomial, expanded.
+        let (mut basis, mut denominator) = (vec![Scalar::ONE], Scalar::ONE);
+        for j in (0..shares.len()).filter(|j| *j != i) {
+            let root = Scalar::from(j as u64 + 1);
+            denominator *= Scalar::from(i as u64 + 1) - root;
+            basis.insert(0, Scalar::ZERO);
+            for k in 0..basis.len() - 1 {
+                let next = basis[k + 1];
+                basis[k] -= next * root;
+            }
+        }
+        let scale = share * denominator.invert();
+        coefficients.iter_mut().zip(&basis).for_each(|(c, b)| *c += b * scale);
+    }
+    coefficients
+}
+
+/// Every coefficient but the constant is uniform: chi-square over 16 cells of its low bits and of its high
+/// bits, recovered from the shares alone.
+#[test]
+fn coefficients_are_uniform() {
+    const DRAWS: usize = 4096;
+    let mut rng = rng(3);
+    let mut cells = [[0u32; 16]; 4];
+    for _ in 0..DRAWS {
+        let polynomial = Polynomial::new(&scalar(42), 3, &mut rng);
+        let shares: Vec<Scalar> = (1..=3).map(|x| *polynomial.share(x).expose()).collect();
+        let found = coefficients_from_shares(&shares);
+        assert_eq!(found[0], Scalar::from(42u64));
+        for (index, coefficient) in found[1..].iter().enumerate() {
+            // The order is just above 2^252, so bits 248..252 of a uniform scalar are uniform, too.
+            let bytes = coefficient.as_bytes();
+            cells[2 * index][usize::from(bytes[0] & 15)] += 1;
+            cells[2 * index + 1][usize::from(bytes[31] & 15)] += 1;
+        }
+    }
+    let expected = DRAWS as f64 / 16.0;
+    for cells in cells {
+        let chi_square: f64 =
+            cells.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
+        // 15 degrees of freedom: above 50 with probability 1.2e-5, below 2 with 3.5e-5.
+        assert!((2.0..50.0).contains(&chi_square), "{chi_square}: {cells:?}");
+    }
+}
+
+/// A random word of zero gives the coefficient zero; nothing is drawn again. (A generator of zeros makes a
+/// redrawing implementation loop for ever or skip the value.)
+#[test]
+fn zero_is_a_coefficient_like_any_other() {
+    let polynomial = Polynomial::new(&scalar(9), 4, &mut Zeros);
+    for x in 1..=5 {
+        assert_eq!(polynomial.share(x).expose(), &Scalar::from(9u64), "the constant polynomial");
+    }
+    let mut rng = LeadingZero { words: 0, inner: rng(4) };
+    let polynomial = Polynomial::new(&scalar(9), 3, &mut rng);
+    let shares: Vec<Scalar> = (1..=3).map(|x| *polynomial.share(x).expose()).collect();
+    let found = coefficients_from_shares(&shares);
+    assert_ne!(found[1], Scalar::ZERO);
+    assert_eq!(found[2], Scalar::ZERO, "the leading coefficient, taken as drawn");
+}
+
+/// One sound draw, then one of zeros.
+struct LeadingZero {
+    words: usize,
+    inner: chacha20::ChaCha20Rng,
+}
+
+impl rand_core::TryRng for LeadingZero {
+    type Error = core::convert::Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        unreachable!("scalars are drawn as bytes")
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        unreachable!("scalars are drawn as bytes")
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        self.words += 1;
+        match self.words {
+            1 => self.inner.try_fill_bytes(bytes),
+            2 => {
+                bytes.fill(0);
+                Ok(())
+            }
+            _ => panic!("a coefficient was drawn again"),
+        }
+    }
+}
+
+impl rand_core::TryCryptoRng for LeadingZero {}
