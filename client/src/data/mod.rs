@@ -1,0 +1,299 @@
+//! An organization's own records: CSV, JSON Lines or Parquet in, patients out.
+//!
+//! The unit that is protected is the patient (see the manual's privacy page), so records are grouped by the patient column as they
+//! are read, in order of first appearance, and at most `R` of each patient are kept: the first in the file's order.
+//! The three formats give the same [`Dataset`] for the same rows.
+//!
+//! Nothing here leaves the process: texts and ids are never logged (`Debug` shows counts only), and errors quote a label or
+//! an id shortened, a text never. It does not clean, split or balance.
+
+mod delimited;
+mod error;
+mod json_lines;
+mod parquet_rows;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use error::DataError;
+
+/// Longest text of one record, in bytes.
+pub const MAX_TEXT_BYTES: usize = 1 << 20;
+/// Longest label or patient id, in bytes.
+pub const MAX_ID_BYTES: usize = 1 << 10;
+/// Most records of one file.
+pub const MAX_RECORDS: usize = 50_000_000;
+
+/// Where the records are and which columns to read. Unknown fields are refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// The file; its extension says the format: `csv`, `jsonl` (or `ndjson`), `parquet`.
+    pub path: PathBuf,
+    /// Column with the text.
+    pub text_column: String,
+    /// Column with the label, spelled as in the plan's label list.
+    pub label_column: String,
+    /// Column with the patient's id. Two records of one patient must carry the same id, or each is protected only alone.
+    pub patient_column: String,
+}
+
+/// One record: a text and its label.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The text.
+    pub text: String,
+    /// Index into the plan's label list.
+    pub label: u32,
+}
+
+/// Records grouped by patient. Patients are numbered from 0 in order of first appearance.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Dataset {
+    records: Vec<Record>,
+    patients: Vec<Range<usize>>,
+    labels: usize,
+    dropped: usize,
+}
+
+impl fmt::Debug for Dataset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dataset")
+            .field("patients", &self.patients.len())
+            .field("records", &self.records.len())
+            .field("labels", &self.labels)
+            .field("dropped", &self.dropped)
+            .finish()
+    }
+}
+
+impl Dataset {
+    /// Reads the file. `labels` is the plan's list; `max_records_per_patient` is its `R`, at least 1.
+    ///
+    /// # Errors
+    /// [`DataError`], naming file, row, column, value and cure: no such file or column, an unknown extension, a missing or empty
+    /// text, label or id, a label that is not in the list, a field that is too large or not UTF-8, no records at all.
+    pub fn load(
+        config: &DataConfig,
+        labels: &[String],
+        max_records_per_patient: usize,
+    ) -> Result<Self, DataError> {
+        let mut grouping = Grouping::new(config, labels, max_records_per_patient)?;
+        match Format::of(config)? {
+            Format::Csv => delimited::read(config, &mut grouping)?,
+            Format::JsonLines => json_lines::read(config, &mut grouping)?,
+            Format::Parquet => parquet_rows::read(config, &mut grouping)?,
+        }
+        grouping.finish()
+    }
+
+    /// How many patients.
+    pub fn patients(&self) -> usize {
+        self.patients.len()
+    }
+
+    /// One patient's records, 1 to `R`; none if there is no such patient.
+    pub fn records(&self, patient: usize) -> &[Record] {
+        // `patients` holds ranges of `records` only.
+        self.patients.get(patient).map_or(&[], |range| &self.records[range.clone()])
+    }
+
+    /// How many records are kept.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Never: a data set without records does not load.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// How many labels the plan has.
+    pub fn labels(&self) -> usize {
+        self.labels
+    }
+
+    /// How many records were left out because their patient already had `R`.
+    pub fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    /// Records per label. For local use: it is as private as the data, and is never sent.
+    pub fn label_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.labels];
+        for record in &self.records {
+            // Labels were looked up in the list of that length.
+            counts[record.label as usize] += 1;
+        }
+        counts
+    }
+}
+
+enum Format {
+    Csv,
+    JsonLines,
+    Parquet,
+}
+
+impl Format {
+    fn of(config: &DataConfig) -> Result<Self, DataError> {
+        let extension = config.path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+        match extension.as_str() {
+            "csv" => Ok(Self::Csv),
+            "jsonl" | "ndjson" => Ok(Self::JsonLines),
+            "parquet" => Ok(Self::Parquet),
+            _ => Err(DataError::UnknownFormat { file: config.path.clone(), extension }),
+        }
+    }
+}
+
+/// Where a row is, in the words of its format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A line of a text file, counted from 1.
+    Line(u64),
+    /// A row of a table, counted from 1.
+    Row(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "line {line}"),
+            Self::Row(row) => write!(f, "row {row}"),
+        }
+    }
+}
+
+/// Collects rows into patients.
+struct Grouping<'a> {
+    config: &'a DataConfig,
+    labels: HashMap<&'a str, u32>,
+    per_patient: usize,
+    numbers: HashMap<String, usize>,
+    patients: Vec<Vec<Record>>,
+    records: usize,
+    dropped: usize,
+}
+
+impl<'a> Grouping<'a> {
+    fn new(config: &'a DataConfig, labels: &'a [String], per_patient: usize) -> Result<Self, DataError> {
+        if per_patient == 0 {
+            return Err(DataError::NoRecordsAllowed);
+        }
+        let mut known = HashMap::new();
+        for (index, label) in labels.iter().enumerate() {
+            let index =
+                u32::try_from(index).map_err(|_| DataError::LabelTwice { label: shortened(label) })?;
+            if known.insert(label.as_str(), index).is_some() {
+                return Err(DataError::LabelTwice { label: shortened(label) });
+            }
+        }
+        let columns = [&config.text_column, &config.label_column, &config.patient_column];
+        for (index, column) in columns.iter().enumerate() {
+            if columns[..index].contains(column) {
+                return Err(DataError::ColumnTwice { column: (*column).clone() });
+            }
+        }
+        Ok(Self {
+            config,
+            labels: known,
+            per_patient,
+            numbers: HashMap::new(),
+            patients: Vec::new(),
+            records: 0,
+            dropped: 0,
+        })
+    }
+
+    /// Adds a row. Fields are as the file has them; `None` is a null or an absent field.
+    fn add(&mut self, place: Place, row: [Option<&str>; 3]) -> Result<(), DataError> {
+        let config = self.config;
+        let [text, label, patient] = row;
+        let text = self.field(place, &config.text_column, text, MAX_TEXT_BYTES)?;
+        let label = self.field(place, &config.label_column, label, MAX_ID_BYTES)?.trim();
+        let patient = self.field(place, &config.patient_column, patient, MAX_ID_BYTES)?.trim();
+        let Some(&label) = self.labels.get(label) else {
+            return Err(DataError::UnknownLabel {
+                file: config.path.clone(),
+                place,
+                column: config.label_column.clone(),
+                label: shortened(label),
+                known: self.labels.len(),
+            });
+        };
+        let number = match self.numbers.get(patient) {
+            Some(&number) => number,
+            None => {
+                self.numbers.insert(patient.to_owned(), self.patients.len());
+                self.patients.push(Vec::new());
+                self.patients.len() - 1
+            }
+        };
+        // Indexing safety: `numbers` holds indices of `patients`.
+        let records = &mut self.patients[number];
+        if records.len() == self.per_patient {
+            self.dropped += 1;
+            return Ok(());
+        }
+        if self.records == MAX_RECORDS {
+            return Err(DataError::TooManyRecords { file: config.path.clone(), most: MAX_RECORDS });
+        }
+        self.records += 1;
+        records.push(Record { text: text.to_owned(), label });
+        Ok(())
+    }
+
+    fn field<'t>(
+        &self,
+        place: Place,
+        column: &str,
+        value: Option<&'t str>,
+        most: usize,
+    ) -> Result<&'t str, DataError> {
+        let (file, column) = (self.config.path.clone(), column.to_owned());
+        match value {
+            Some(value) if value.len() > most => {
+                Err(DataError::TooLong { file, place, column, bytes: value.len(), most })
+            }
+            Some(value) if !value.trim().is_empty() => Ok(value),
+            _ => Err(DataError::Missing { file, place, column }),
+        }
+    }
+
+    fn finish(self) -> Result<Dataset, DataError> {
+        if self.records == 0 {
+            return Err(DataError::Empty { file: self.config.path.clone() });
+        }
+        let mut records = Vec::with_capacity(self.records);
+        let mut patients = Vec::with_capacity(self.patients.len());
+        for of_patient in self.patients {
+            let begin = records.len();
+            records.extend(of_patient);
+            patients.push(begin..records.len());
+        }
+        Ok(Dataset { records, patients, labels: self.labels.len(), dropped: self.dropped })
+    }
+}
+
+/// The names of the wanted columns, in the order in which rows are handed to [`Grouping::add`].
+fn wanted(config: &DataConfig) -> [&str; 3] {
+    [&config.text_column, &config.label_column, &config.patient_column]
+}
+
+/// At most 40 characters of a value, for an error message.
+fn shortened(value: &str) -> String {
+    if value.chars().count() <= 40 {
+        return value.to_owned();
+    }
+    let mut short: String = value.chars().take(40).collect();
+    short.push('…');
+    short
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! What leaves the training: files that everybody's tools read.
+//!
+//! An adapter becomes a PEFT folder for the *bare encoder* (feature extraction), byte for byte as `peft` 0.21 writes it; the
+//! classifier head becomes a safetensors file of its own, because `peft`'s sequence-classification head assumes another pooling.
+//! Both can be read back to resume, and are then checked like any file from a stranger. Every file is replaced as a whole.
+//!
+//! It does not write merged models, and no base model is ever copied.
+
+mod head;
+mod peft;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::files::{FileError, write_atomic};
+use crate::model::{AdapterTensor, AdapterTensors, CheckedTensors, ModelError};
+
+pub use head::{read_head, write_head};
+pub use peft::{ADAPTER_CONFIG, ADAPTER_MODEL, read_peft_folder, write_peft_folder};
+
+/// Largest adapter or head that is read, in bytes.
+pub const MAX_ADAPTER_BYTES: u64 = 1 << 30;
+
+/// Why an adapter could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// Writing failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The tensors, as a file or in memory, do not fit the plan.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The plan trains the head only.
+    #[error("the plan adapts no layer (target_modules is empty): there is a head, and no PEFT folder")]
+    NoAdapter,
+    /// `adapter_config.json` says something else than the plan.
+    #[error("{}: {field} is {found}, the plan says {expected}", file.display())]
+    Config {
+        /// The file.
+        file: PathBuf,
+        /// The field.
+        field: &'static str,
+        /// What the file says.
+        found: String,
+        /// What the plan says.
+        expected: String,
+    },
+    /// `adapter_config.json` does not parse, or the tensors cannot be laid out as safetensors.
+    #[error("{}: {problem}", file.display())]
+    Malformed {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// Writes the named tensors as f32 safetensors.
+fn write_tensors(
+    path: &Path,
+    tensors: &[&AdapterTensor],
+    values: &AdapterTensors,
+    metadata: Option<HashMap<String, String>>,
+) -> Result<(), ExportError> {
+    let malformed = |problem: String| ExportError::Malformed { file: path.to_path_buf(), problem };
+    let mut bytes = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let values = values.values(&tensor.name).unwrap_or_default();
+        bytes.push(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+    }
+    let mut views = Vec::with_capacity(tensors.len());
+    for (tensor, bytes) in tensors.iter().zip(&bytes) {
+        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes)
+            .map_err(|error| malformed(format!("tensor `{}`: {error}", tensor.name)))?;
+        views.push((tensor.name.as_str(), view));
+    }
+    let file = safetensors::serialize(views, metadata).map_err(|error| malformed(error.to_string()))?;
+    Ok(write_atomic(path, &file)?)
+}
+
+/// Reads exactly the named tensors.
+fn read_tensors(path: &Path, tensors: &[&AdapterTensor]) -> Result<AdapterTensors, ExportError> {
+    const CURE: &str = "the adapter was made for another model or with other settings than the plan's";
+    let file = CheckedTensors::open(path, MAX_ADAPTER_BYTES)?;
+    for tensor in tensors {
+        let found = file.tensors().get(&tensor.name).ok_or_else(|| ModelError::MissingTensor {
+            file: path.to_path_buf(),
+            tensor: tensor.name.clone(),
+            cure: CURE,
+        })?;
+        if found.shape != tensor.shape {
+            return Err(ExportError::Model(ModelError::Shape {
+                file: path.to_path_buf(),
+                tensor: tensor.name.clone(),
+                found: found.shape.clone(),
+                expected: tensor.shape.clone(),
+                cure: CURE,
+            }));
+        }
+    }
+    if let Some(name) = file.tensors().keys().find(|name| tensors.iter().all(|t| t.name != **name)) {
+        return Err(ExportError::Model(ModelError::UnexpectedTensor {
+            file: path.to_path_buf(),
+            tensor: name.clone(),
+            cure: CURE,
+        }));
+    }
+    let mut values = AdapterTensors::new();
+    file.read(&|_| true, &mut |name, _, numbers| {
+        values.insert(name.to_owned(), numbers);
+    })?;
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests;

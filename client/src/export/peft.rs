@@ -1,0 +1,186 @@
+//! A PEFT folder: `adapter_config.json` and `adapter_model.safetensors`, as `peft` 0.21.2 writes them for
+//! `LoraConfig(task_type="FEATURE_EXTRACTION")` on a bare encoder: the same keys in the same order, the same tensor names and
+//! layout. Fields that this software does not set have `peft`'s defaults. `layers_pattern` stays null, as there: `peft` then
+//! takes the first number in a module's path for its layer, which is right for every encoder known here.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{ExportError, read_tensors, write_tensors};
+use crate::files::write_atomic;
+use crate::model::{AdapterSpec, AdapterTensor, AdapterTensors, EncoderConfig, TensorKind, adapter_tensors};
+
+/// Name of the folder's description.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// Name of the folder's tensors.
+pub const ADAPTER_MODEL: &str = "adapter_model.safetensors";
+
+/// The `peft` release whose layout this is.
+const PEFT_VERSION: &str = "0.21.2";
+/// Largest `adapter_config.json` that is read, in bytes.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// Writes the LoRA factors among `values` into `folder`, which is made if need be. `base_model` is the name or path by which a
+/// reader finds the base model; it is written down and not looked at.
+///
+/// # Errors
+/// [`ExportError::NoAdapter`] for a head-only plan, values that do not fit the plan, or files that cannot be written.
+pub fn write_peft_folder(
+    folder: &Path,
+    base_model: &str,
+    config: &EncoderConfig,
+    spec: &AdapterSpec,
+    values: &AdapterTensors,
+) -> Result<(), ExportError> {
+    if spec.target_modules.is_empty() {
+        return Err(ExportError::NoAdapter);
+    }
+    let all = adapter_tensors(config, spec)?;
+    values.check(&all)?;
+    fs::create_dir_all(folder).map_err(|error| ExportError::Malformed {
+        file: folder.to_path_buf(),
+        problem: format!("cannot be made: {error}"),
+    })?;
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    write_tensors(&folder.join(ADAPTER_MODEL), &factors(&all), values, Some(metadata))?;
+    let path = folder.join(ADAPTER_CONFIG);
+    let text = serde_json::to_string_pretty(&describe(base_model, spec))
+        .map_err(|error| ExportError::Malformed { file: path.clone(), problem: error.to_string() })?;
+    Ok(write_atomic(&path, text.as_bytes())?)
+}
+
+/// Reads the LoRA factors of a PEFT folder, to resume from them. The description must say what the plan says.
+///
+/// # Errors
+/// [`ExportError::Config`] naming the first field that differs; a tensor file that contradicts itself or the plan.
+pub fn read_peft_folder(
+    folder: &Path,
+    config: &EncoderConfig,
+    spec: &AdapterSpec,
+) -> Result<AdapterTensors, ExportError> {
+    if spec.target_modules.is_empty() {
+        return Err(ExportError::NoAdapter);
+    }
+    let all = adapter_tensors(config, spec)?;
+    compare(&folder.join(ADAPTER_CONFIG), config, spec)?;
+    read_tensors(&folder.join(ADAPTER_MODEL), &factors(&all))
+}
+
+fn factors(all: &[AdapterTensor]) -> Vec<&AdapterTensor> {
+    all.iter().filter(|tensor| matches!(tensor.kind, TensorKind::A { .. } | TensorKind::B { .. })).collect()
+}
+
+/// Keys in alphabetical order, as `peft` sorts them.
+fn describe(base_model: &str, spec: &AdapterSpec) -> Value {
+    // `peft` declares an integer; a plan may say 0.5.
+    let alpha = if spec.alpha.fract() == 0.0 { json!(spec.alpha as i64) } else { json!(spec.alpha) };
+    json!({
+        "alora_invocation_tokens": null,
+        "alpha_pattern": {},
+        "arrow_config": null,
+        "auto_mapping": null,
+        "base_model_name_or_path": base_model,
+        "bias": "none",
+        "corda_config": null,
+        "ensure_weight_tying": false,
+        "eva_config": null,
+        "exclude_modules": null,
+        "fan_in_fan_out": false,
+        "inference_mode": true,
+        "init_lora_weights": true,
+        "kasa_config": null,
+        "layer_replication": null,
+        "layers_pattern": null,
+        "layers_to_transform": sorted_layers(spec),
+        "loftq_config": {},
+        "lora_alpha": alpha,
+        "lora_bias": false,
+        "lora_dropout": 0.0,
+        "lora_ga_config": null,
+        "megatron_config": null,
+        "megatron_core": "megatron.core",
+        "modules_to_save": null,
+        "monteclora_config": null,
+        "peft_type": "LORA",
+        "peft_version": PEFT_VERSION,
+        "qalora_group_size": 16,
+        "r": spec.rank,
+        "rank_pattern": {},
+        "revision": null,
+        "target_modules": spec.target_modules,
+        "target_parameters": null,
+        "task_type": "FEATURE_EXTRACTION",
+        "trainable_token_indices": null,
+        "use_bdlora": null,
+        "use_dora": false,
+        "use_qalora": false,
+        "use_rslora": spec.use_rslora,
+        "velora_config": null,
+    })
+}
+
+fn sorted_layers(spec: &AdapterSpec) -> Option<Vec<u32>> {
+    let mut layers = spec.layers.clone()?;
+    layers.sort_unstable();
+    Some(layers)
+}
+
+/// The fields that change what the tensors mean. A field that is absent has `peft`'s default.
+#[derive(Deserialize)]
+struct Described {
+    peft_type: String,
+    r: u64,
+    lora_alpha: f64,
+    #[serde(default)]
+    use_rslora: bool,
+    #[serde(default)]
+    use_dora: bool,
+    #[serde(default)]
+    lora_bias: bool,
+    #[serde(default)]
+    fan_in_fan_out: bool,
+    target_modules: BTreeSet<String>,
+    layers_to_transform: Option<BTreeSet<u32>>,
+    #[serde(default)]
+    rank_pattern: serde_json::Map<String, Value>,
+    #[serde(default)]
+    alpha_pattern: serde_json::Map<String, Value>,
+}
+
+fn compare(path: &Path, config: &EncoderConfig, spec: &AdapterSpec) -> Result<(), ExportError> {
+    let malformed = |problem| ExportError::Malformed { file: path.to_path_buf(), problem };
+    let text = crate::files::read_text(path, MAX_CONFIG_BYTES)?;
+    let found: Described =
+        serde_json::from_str(&text).map_err(|error| malformed(format!("does not parse: {error}")))?;
+    // All layers by name are the same as none.
+    let all_layers: BTreeSet<u32> = (0..config.layers as u32).collect();
+    let layers = |layers: Option<BTreeSet<u32>>| layers.unwrap_or_else(|| all_layers.clone());
+    let wanted_layers = layers(spec.layers.clone().map(BTreeSet::from_iter));
+    let wanted_modules: BTreeSet<String> = spec.target_modules.iter().cloned().collect();
+    let pairs = [
+        ("peft_type", json!(found.peft_type), json!("LORA")),
+        ("r", json!(found.r), json!(spec.rank)),
+        ("lora_alpha", json!(found.lora_alpha), json!(spec.alpha)),
+        ("use_rslora", json!(found.use_rslora), json!(spec.use_rslora)),
+        ("use_dora", json!(found.use_dora), json!(false)),
+        ("lora_bias", json!(found.lora_bias), json!(false)),
+        ("fan_in_fan_out", json!(found.fan_in_fan_out), json!(false)),
+        ("target_modules", json!(found.target_modules), json!(wanted_modules)),
+        ("layers_to_transform", json!(layers(found.layers_to_transform)), json!(wanted_layers)),
+        ("rank_pattern", json!(found.rank_pattern), json!({})),
+        ("alpha_pattern", json!(found.alpha_pattern), json!({})),
+    ];
+    match pairs.into_iter().find(|(_, found, expected)| found != expected) {
+        None => Ok(()),
+        Some((field, found, expected)) => Err(ExportError::Config {
+            file: path.to_path_buf(),
+            field,
+            found: found.to_string(),
+            expected: expected.to_string(),
+        }),
+    }
+}

@@ -1,0 +1,91 @@
+//! `tokenizer.json` → token ids. The file's own truncation and padding are replaced by the plan's length; padding is the
+//! trainer's business. Two special tokens (`[CLS] … [SEP]`, or `<s> … </s>`) come from the file's post-processor.
+
+use tokenizers::Tokenizer;
+use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy};
+
+use super::config::EncoderConfig;
+use super::error::ModelError;
+
+/// A checked tokenizer that cuts every text to one length.
+pub struct TextTokenizer {
+    inner: Tokenizer,
+    max_tokens: usize,
+}
+
+impl std::fmt::Debug for TextTokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TextTokenizer").field("max_tokens", &self.max_tokens).finish_non_exhaustive()
+    }
+}
+
+impl TextTokenizer {
+    /// Parses `tokenizer.json` and checks it against the model.
+    ///
+    /// # Errors
+    /// [`ModelError::Tokenizer`], [`ModelError::TokenizerMismatch`] or [`ModelError::TooManyTokens`].
+    pub(super) fn parse(bytes: &[u8], config: &EncoderConfig, max_tokens: usize) -> Result<Self, ModelError> {
+        if !(3..=config.max_tokens()).contains(&max_tokens) {
+            return Err(ModelError::TooManyTokens { wanted: max_tokens, most: config.max_tokens() });
+        }
+        let failed = |error: tokenizers::Error| ModelError::Tokenizer { problem: error.to_string() };
+        let mut inner = Tokenizer::from_bytes(bytes).map_err(failed)?;
+        check_vocabulary(&inner, config)?;
+        inner.with_padding(None);
+        inner
+            .with_truncation(Some(TruncationParams {
+                direction: TruncationDirection::Right,
+                max_length: max_tokens,
+                strategy: TruncationStrategy::LongestFirst,
+                stride: 0,
+            }))
+            .map_err(failed)?;
+        Ok(Self { inner, max_tokens })
+    }
+
+    /// The most tokens that [`Self::encode`] returns.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// The text's token ids with the special tokens, 1 to `max_tokens` of them, each below the model's `vocab_size`.
+    ///
+    /// # Errors
+    /// [`ModelError::Tokenizer`] if the tokenizer fails on this text or returns nothing.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        let encoding = self
+            .inner
+            .encode_fast(text, true)
+            .map_err(|error| ModelError::Tokenizer { problem: error.to_string() })?;
+        let ids = encoding.get_ids();
+        if ids.is_empty() || ids.len() > self.max_tokens {
+            return Err(ModelError::Tokenizer {
+                problem: format!(
+                    "a text became {} tokens, expected 1 to {}; its post-processor is not an encoder's",
+                    ids.len(),
+                    self.max_tokens
+                ),
+            });
+        }
+        Ok(ids.to_vec())
+    }
+}
+
+/// A tokenizer belongs to a model if every id has a row, and if hardly any row is without a token
+/// (vocabularies are padded to round numbers, not doubled).
+fn check_vocabulary(tokenizer: &Tokenizer, config: &EncoderConfig) -> Result<(), ModelError> {
+    let vocabulary = tokenizer.get_vocab(true);
+    let largest_id = vocabulary.values().copied().max().unwrap_or(0);
+    let spare = (config.vocab_size / 20).max(256);
+    let fits = (largest_id as usize) < config.vocab_size
+        && config.vocab_size - (largest_id as usize) <= spare
+        && !vocabulary.is_empty();
+    if fits {
+        return Ok(());
+    }
+    Err(ModelError::TokenizerMismatch {
+        tokenizer_tokens: vocabulary.len(),
+        largest_id,
+        vocab_size: config.vocab_size,
+    })
+}

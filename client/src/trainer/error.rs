@@ -1,0 +1,63 @@
+//! What can go wrong while training; each message names the cause and the cure.
+
+use crate::model::ModelError;
+
+/// Why a lot or an evaluation did not come about.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The model, the tokenizer or the adapter's values.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A patient that the data set does not have.
+    #[error("patient {patient} does not exist; the data set has {patients}")]
+    NoSuchPatient {
+        /// The number that was asked for.
+        patient: usize,
+        /// How many there are.
+        patients: usize,
+    },
+    /// The data set's label list has another length than the head.
+    #[error(
+        "the data has {found} labels, the plan's head has {expected}; load the data with the plan's label list"
+    )]
+    Labels {
+        /// In the data set.
+        found: usize,
+        /// In the plan.
+        expected: usize,
+    },
+    /// An evaluation without a test set.
+    #[error("this trainer has no test set; name one under `evaluation` in the client's config")]
+    NoTestSet,
+    /// A gradient or loss overflowed.
+    #[error(
+        "{what} is not a finite number; the adapter's values have grown too large: lower the learning rate, or restart from an \
+         earlier release"
+    )]
+    NotFinite {
+        /// What overflowed.
+        what: &'static str,
+    },
+    /// A setting of the trainer is out of range.
+    #[error("trainer: {field} = {value}: {problem}")]
+    Setting {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What would do.
+        problem: &'static str,
+    },
+    /// libtorch failed: out of memory, usually.
+    #[error("libtorch: {0}")]
+    Torch(String),
+}
+
+#[cfg(feature = "torch")]
+impl From<tch::TchError> for TrainError {
+    fn from(error: tch::TchError) -> Self {
+        // The first line says it; the rest is a C++ stack.
+        Self::Torch(error.to_string().lines().next().unwrap_or_default().to_owned())
+    }
+}

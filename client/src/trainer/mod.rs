@@ -1,0 +1,30 @@
+//! Training beside the data: adapters in, clipping-ready per-patient gradients out.
+//!
+//! The session sees only the [`Trainer`] trait. The built-in trainer ([`TorchTrainer`], cargo feature `torch`) runs a BERT-family
+//! encoder in libtorch, f32, evaluation mode (no dropout). Its method, for one lot:
+//!
+//! 1. Merge: `W + s·B·A` once per lot, so that the forward pass costs what the plain encoder costs.
+//! 2. Below the first adapted layer nothing ever changes: those states are computed once per record and kept
+//!    ([`TrainerSpec::cache_bytes`]); with the head alone trained, one vector per record is kept.
+//! 3. One backward pass per micro-batch leaves the gradient of the summed loss at the *outputs* of the adapted layers, `dy`.
+//!    Records do not mix, so record `e`'s own gradient is `∂B = s·dyₑᵀ·(xₑ·Aᵀ)`, `∂A = s·(dyₑ·B)ᵀ·xₑ` and `∂head = dlogitsₑ ⊗ pooledₑ`:
+//!    exactly what expanded copies of the factors would receive (as in Opacus; Yousefpour et al., 2021), without the copies.
+//! 4. A patient's records are summed. Clipping, rounding and noise are not done here.
+//!
+//! **Why a gradient does not depend on the other patients.** Micro-batches have fixed shapes (`batches.rs`): a record's
+//! padded length follows from its own length, rows that are missing are filled up, and no kernel used here mixes rows.
+//! A test holds this to the last bit on the kernels of the machine it runs on; libtorch does not promise it for every machine.
+//!
+//! Not hidden: wall time grows with the lot. Not done here: causal language models, multi-label heads.
+
+mod batches;
+mod error;
+mod spec;
+
+#[cfg(feature = "torch")]
+mod torch;
+
+pub use error::TrainError;
+pub use spec::{Evaluation, LabelScore, LocalRecipe, PatientGradient, Trained, Trainer, TrainerSpec};
+#[cfg(feature = "torch")]
+pub use torch::{Prepared, TorchModel, TorchTrainer};

@@ -1,0 +1,152 @@
+//! What a trainer is told and what it answers. No libtorch here.
+
+use crate::model::{AdapterSpec, AdapterTensor, AdapterTensors, TensorKind};
+
+use super::TrainError;
+
+/// Settings of the built-in trainer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainerSpec {
+    /// The adapter, from the plan.
+    pub adapter: AdapterSpec,
+    /// Which of its tensors are trained, from the plan.
+    pub trained: Trained,
+    /// Most bytes of frozen states to keep in memory. More saves time (with the top half of a six-layer encoder adapted, about half of it);
+    /// a record takes `tokens × hidden size × 4` bytes, or `hidden size × 4` if only the head is trained.
+    pub cache_bytes: u64,
+    /// libtorch threads of this process, 1 to 256. One, unless the machine runs just one client: threads that wait for each other on
+    /// busy cores made a step 7 to 15 times slower.
+    pub threads: u32,
+}
+
+/// Which tensors of the adapter are trained; the others stay as they are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trained {
+    /// `lora_A`: `alternate` in its turn, `both`.
+    pub a: bool,
+    /// `lora_B`: `ffa`, `both`, `alternate` in its turn.
+    pub b: bool,
+    /// The head's weight and bias.
+    pub head: bool,
+}
+
+impl Trained {
+    /// FFA-LoRA (Sun et al., 2024): `B` and the head; `A` stays as drawn.
+    pub const FFA: Self = Self { a: false, b: true, head: true };
+    /// `A`, `B` and the head.
+    pub const BOTH: Self = Self { a: true, b: true, head: true };
+
+    /// Whether this tensor is trained.
+    pub fn contains(self, kind: TensorKind) -> bool {
+        match kind {
+            TensorKind::A { .. } => self.a,
+            TensorKind::B { .. } => self.b,
+            TensorKind::HeadWeight | TensorKind::HeadBias => self.head,
+        }
+    }
+
+    /// How many numbers are trained: the length `d` of a gradient.
+    pub fn dimension(self, tensors: &[AdapterTensor]) -> usize {
+        tensors.iter().filter(|t| self.contains(t.kind)).map(AdapterTensor::elements).sum()
+    }
+}
+
+/// One patient's share of a lot.
+#[derive(Clone, Copy, Debug)]
+pub struct PatientGradient<'a> {
+    /// The patient's number in the data set.
+    pub patient: usize,
+    /// The gradient of the patient's summed loss, **not clipped**: all trained tensors in name order, each row-major, flat. Finite.
+    pub gradient: &'a [f32],
+    /// Mean cross-entropy over the patient's records, in nats. Finite.
+    pub loss: f32,
+    /// Fraction of the patient's records whose largest logit is the label's.
+    pub correct: f32,
+}
+
+/// Scores of an adapter on a test set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// How many records were scored.
+    pub examples: usize,
+    /// Mean cross-entropy, in nats.
+    pub loss: f64,
+    /// Fraction scored right.
+    pub accuracy: f64,
+    /// Mean of the per-label fractions, over the labels that occur.
+    pub macro_accuracy: f64,
+    /// Per label of the plan's list.
+    pub per_label: Vec<LabelScore>,
+}
+
+/// Scores of one label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LabelScore {
+    /// Records with this label.
+    pub examples: usize,
+    /// Of those, scored right.
+    pub correct: usize,
+}
+
+impl Evaluation {
+    /// From per-label counts and the summed loss; `None` without any example.
+    pub fn from_counts(per_label: Vec<LabelScore>, summed_loss: f64) -> Option<Self> {
+        let examples: usize = per_label.iter().map(|score| score.examples).sum();
+        if examples == 0 {
+            return None;
+        }
+        let correct: usize = per_label.iter().map(|score| score.correct).sum();
+        let seen: Vec<f64> = per_label
+            .iter()
+            .filter(|score| score.examples > 0)
+            .map(|score| score.correct as f64 / score.examples as f64)
+            .collect();
+        Some(Self {
+            examples,
+            loss: summed_loss / examples as f64,
+            accuracy: correct as f64 / examples as f64,
+            macro_accuracy: seen.iter().sum::<f64>() / seen.len() as f64,
+            per_label,
+        })
+    }
+}
+
+/// How to train locally, without noise and without anybody else (the baselines).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LocalRecipe {
+    /// Passes over the data, at least 1.
+    pub epochs: u32,
+    /// Records a step, at least 1.
+    pub lot: usize,
+    /// Adam's step size; above 0.
+    pub learning_rate: f64,
+    /// Decides the order of the records, nothing else. Not secret.
+    pub seed: u64,
+}
+
+/// Computes gradients and scores beside the data. The session owns one and calls it from a blocking thread.
+pub trait Trainer: Send {
+    /// How many patients a lot may draw from.
+    fn patients(&self) -> usize;
+
+    /// Length of [`PatientGradient::gradient`].
+    fn dimension(&self) -> usize;
+
+    /// Calls `each` exactly once for every patient of the lot, in an order of its own. An empty lot calls nothing.
+    ///
+    /// # Errors
+    /// Adapter values that do not fit, a patient that does not exist (both before the first call of `each`), an overflow, or a failing
+    /// libtorch: then the lot is incomplete and what `each` was given must be thrown away.
+    fn lot(
+        &mut self,
+        adapter: &AdapterTensors,
+        patients: &[usize],
+        each: &mut dyn FnMut(PatientGradient<'_>),
+    ) -> Result<(), TrainError>;
+
+    /// Scores the adapter on the test set, or on `limit` records evenly spread over it (the same ones every time).
+    ///
+    /// # Errors
+    /// [`TrainError::NoTestSet`], and as [`Trainer::lot`].
+    fn evaluate(&mut self, adapter: &AdapterTensors, limit: Option<usize>) -> Result<Evaluation, TrainError>;
+}

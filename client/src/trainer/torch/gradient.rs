@@ -1,0 +1,254 @@
+//! Per-patient gradients of a lot.
+
+use std::collections::BTreeMap;
+
+use tch::{Kind, Tensor};
+
+use super::encoder::{Place, Tap, read_f32};
+use super::merged::Merged;
+use super::{Forward, Losses, MicroBatch, Prepared, TorchModel};
+use crate::model::{AdapterTensors, TensorKind};
+use crate::trainer::{PatientGradient, TrainError};
+
+/// Most bytes of unfinished sums of patients with several records.
+const PENDING_BYTES: usize = 128 << 20;
+
+/// A patient whose records have not all been seen.
+struct Pending {
+    gradient: Vec<f32>,
+    loss: f64,
+    correct: usize,
+    seen: usize,
+}
+
+/// A micro-batch after its backward pass.
+pub(super) struct Backward {
+    forward: Forward,
+    losses: Losses,
+    /// Of the logits: `[b, labels]`.
+    logits: Tensor,
+    /// Of each tap's output, in the taps' order: `[b, t, out]`.
+    taps: Vec<Tensor>,
+}
+
+impl TorchModel {
+    /// Calls `each` once per patient of the lot (a patient named twice counts once).
+    ///
+    /// # Errors
+    /// See [`crate::trainer::Trainer::lot`].
+    pub fn gradients(
+        &self,
+        adapter: &AdapterTensors,
+        data: &mut Prepared,
+        patients: &[usize],
+        each: &mut dyn FnMut(PatientGradient<'_>),
+    ) -> Result<(), TrainError> {
+        let merged = tch::no_grad(|| self.merge(adapter))?;
+        let mut lot = patients.to_vec();
+        lot.sort_unstable();
+        lot.dedup();
+        for &patient in &lot {
+            data.of_patient(patient)?;
+        }
+        let together = (PENDING_BYTES / (4 * self.dimension())).max(1);
+        let (single, several): (Vec<usize>, Vec<usize>) =
+            lot.into_iter().partition(|&p| data.of_patient(p).is_ok_and(|range| range.len() == 1));
+        self.group(&merged, data, &single, each)?;
+        for group in several.chunks(together) {
+            self.group(&merged, data, group, each)?;
+        }
+        Ok(())
+    }
+
+    fn group(
+        &self,
+        merged: &Merged,
+        data: &mut Prepared,
+        patients: &[usize],
+        each: &mut dyn FnMut(PatientGradient<'_>),
+    ) -> Result<(), TrainError> {
+        let mut records = Vec::new();
+        for &patient in patients {
+            records.extend(data.of_patient(patient)?);
+        }
+        let dimension = self.dimension();
+        let mut pending = BTreeMap::new();
+        let mut flat = Vec::new();
+        self.chunks(data, &records, |data, chunk| {
+            for batch in self.batches(data, chunk) {
+                let backward = self.backward(merged, data, &batch)?;
+                self.per_record(merged, &backward, &mut flat)?;
+                let rows = flat.chunks_exact(dimension);
+                let scored = backward.losses.values.iter().zip(&backward.losses.hits);
+                for ((&record, gradient), (&loss, &hit)) in batch.records.iter().zip(rows).zip(scored) {
+                    finite(gradient, loss)?;
+                    let patient = data.owner(record);
+                    let all = data.of_patient(patient)?.len();
+                    if all == 1 {
+                        each(PatientGradient {
+                            patient,
+                            gradient,
+                            loss,
+                            correct: if hit { 1.0 } else { 0.0 },
+                        });
+                        continue;
+                    }
+                    add(&mut pending, patient, gradient, loss, hit);
+                    if pending.get(&patient).is_some_and(|sum| sum.seen == all) {
+                        finish(&mut pending, patient, each)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Forward, and one backward pass of the rows' summed loss down to the first tap.
+    pub(super) fn backward(
+        &self,
+        merged: &Merged,
+        data: &Prepared,
+        batch: &MicroBatch,
+    ) -> Result<Backward, TrainError> {
+        tch::with_grad(|| {
+            let mut forward = self.forward(merged, data, batch, self.taps.clone())?;
+            if !forward.logits.requires_grad() {
+                forward.logits = forward.logits.f_detach()?.set_requires_grad(true);
+            }
+            let losses = self.losses(&forward, data, batch)?;
+            let wanted: Vec<&Tensor> =
+                forward.taps.iter().map(|tap| &tap.output).chain(std::iter::once(&forward.logits)).collect();
+            let summed = losses.rows.f_sum(Kind::Float)?;
+            let mut taps = Tensor::f_run_backward(&[summed], &wanted, false, false)?;
+            let logits = taps.pop().ok_or_else(|| TrainError::Torch("no gradient came back".to_owned()))?;
+            forward.pooled = forward.pooled.f_detach()?;
+            Ok(Backward { forward, losses, logits, taps })
+        })
+    }
+
+    /// Every row's gradient, all trained tensors in name order: `[b, dimension]`, flat.
+    fn per_record(
+        &self,
+        merged: &Merged,
+        backward: &Backward,
+        flat: &mut Vec<f32>,
+    ) -> Result<(), TrainError> {
+        let _no_grad = tch::no_grad_guard();
+        let rows = backward.logits.size2()?.0;
+        let mut parts = Vec::new();
+        for tensor in self.tensors.iter().filter(|tensor| self.spec.trained.contains(tensor.kind)) {
+            let part = match tensor.kind {
+                TensorKind::HeadBias => backward.logits.shallow_clone(),
+                TensorKind::HeadWeight => {
+                    let pooled = backward.forward.pooled.f_unsqueeze(1)?;
+                    backward.logits.f_unsqueeze(2)?.f_mul(&pooled)?
+                }
+                TensorKind::A { .. } | TensorKind::B { .. } => self.factor(merged, backward, tensor.kind)?,
+            };
+            parts.push(part.f_reshape([rows, -1])?);
+        }
+        read_f32(&Tensor::f_cat(&parts, 1)?, flat)
+    }
+
+    /// One factor's gradient for every row: `[b, out, r]` or `[b, r, in]`.
+    fn factor(&self, merged: &Merged, backward: &Backward, kind: TensorKind) -> Result<Tensor, TrainError> {
+        let (x, dy) = self.around(backward, kind)?;
+        let other = other_factor(merged, kind)?;
+        if let TensorKind::A { .. } = kind {
+            let dz = dy.f_matmul(&other.f_mul_scalar(merged.scaling)?)?;
+            return Ok(dz.f_transpose(1, 2)?.f_bmm(x)?);
+        }
+        let z = x.f_matmul(&other.f_mul_scalar(merged.scaling)?.f_tr()?)?;
+        Ok(dy.f_transpose(1, 2)?.f_bmm(&z)?)
+    }
+
+    /// The input `[b, t, in]` of an adapted layer, and the gradient at its output, `[b, t, out]`.
+    pub(super) fn around<'b>(
+        &self,
+        backward: &'b Backward,
+        kind: TensorKind,
+    ) -> Result<(&'b Tensor, Tensor), TrainError> {
+        let (TensorKind::A { layer, module } | TensorKind::B { layer, module }) = kind else {
+            return Err(TrainError::Torch("the head is no factor".to_owned()));
+        };
+        let (place, third) = Place::of(module);
+        let is_here = |tap: &Tap| tap.layer == layer && tap.place == place;
+        let taps = &backward.forward.taps;
+        let (tap, dy) = taps
+            .iter()
+            .zip(&backward.taps)
+            .find(|(tap, _)| is_here(tap))
+            .ok_or_else(|| TrainError::Torch("a layer's gradient was not kept".to_owned()))?;
+        let dy = match third {
+            Some(third) => {
+                let d = self.encoder.config().hidden_size as i64;
+                dy.f_narrow(2, third as i64 * d, d)?
+            }
+            None => dy.shallow_clone(),
+        };
+        Ok((&tap.input, dy))
+    }
+}
+
+impl Backward {
+    pub(super) fn losses(&self) -> &Losses {
+        &self.losses
+    }
+
+    pub(super) fn head(&self) -> (&Tensor, &Tensor) {
+        (&self.forward.pooled, &self.logits)
+    }
+}
+
+/// `A` for a `B`, `B` for an `A`.
+pub(super) fn other_factor(merged: &Merged, kind: TensorKind) -> Result<&Tensor, TrainError> {
+    let other = match kind {
+        TensorKind::A { layer, module } => TensorKind::B { layer, module },
+        TensorKind::B { layer, module } => TensorKind::A { layer, module },
+        head => head,
+    };
+    merged.tensor(other).ok_or_else(|| TrainError::Torch("a factor was not read".to_owned()))
+}
+
+fn finite(gradient: &[f32], loss: f32) -> Result<(), TrainError> {
+    if !loss.is_finite() {
+        return Err(TrainError::NotFinite { what: "a patient's loss" });
+    }
+    // One pass without a branch: an infinity or NaN times zero is NaN.
+    if gradient.iter().map(|g| g * 0.0).sum::<f32>() != 0.0 {
+        return Err(TrainError::NotFinite { what: "a patient's gradient" });
+    }
+    Ok(())
+}
+
+fn add(pending: &mut BTreeMap<usize, Pending>, patient: usize, gradient: &[f32], loss: f32, hit: bool) {
+    let sum = pending.entry(patient).or_insert_with(|| Pending {
+        gradient: vec![0.0; gradient.len()],
+        loss: 0.0,
+        correct: 0,
+        seen: 0,
+    });
+    for (total, part) in sum.gradient.iter_mut().zip(gradient) {
+        *total += part;
+    }
+    sum.loss += f64::from(loss);
+    sum.correct += usize::from(hit);
+    sum.seen += 1;
+}
+
+fn finish(
+    pending: &mut BTreeMap<usize, Pending>,
+    patient: usize,
+    each: &mut dyn FnMut(PatientGradient<'_>),
+) -> Result<(), TrainError> {
+    let Some(sum) = pending.remove(&patient) else { return Ok(()) };
+    let loss = (sum.loss / sum.seen as f64) as f32;
+    finite(&sum.gradient, loss)?;
+    each(PatientGradient {
+        patient,
+        gradient: &sum.gradient,
+        loss,
+        correct: sum.correct as f32 / sum.seen as f32,
+    });
+    Ok(())
+}
