@@ -9,7 +9,8 @@ OUT_FOLDER gets `site-1.csv` … `site-5.csv`, `pooled.csv` (all sites) and `tes
 The task: tell the chapter (21 classes) from a code's title. A title stands for a patient: patient_id is the code.
 
 - Equal titles (but for case) count once.
-- Test titles come from three-character categories that no site trains on, so that knowing a sibling code does not help.
+- Test titles come from three-character categories that no site trains on, so that knowing a sibling code does not help;
+  within them they are drawn as the training titles are drawn within theirs: any title as likely as any other.
 - Each chapter gives at most 460 training titles; they are dealt to the sites by a Dirichlet(0.3)-multinomial.
 - Every site has at least 1,200 titles; every chapter is at two sites or more. Draws that miss this are drawn again.
 
@@ -21,13 +22,13 @@ import hashlib
 import json
 import os
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 
 SITES = 5
 TRAIN_PER_CHAPTER = 460
 TEST_PER_CHAPTER = 55
-TEST_PER_CATEGORY = 10  # so that a test chapter is at least six categories, not one large one
+HELD_OUT = 6  # at least one category in six is kept from training
 SITE_MINIMUM = 1200
 PRESENT = 5  # titles that make a chapter "present" at a site
 
@@ -104,17 +105,17 @@ def read(path):
 
 
 def hold_out(titles, seed):
-    """(test titles, training titles) of one chapter; whole categories go to the test until it has enough titles."""
-    by_category = defaultdict(list)
-    for title in shuffled(titles, seed):
-        by_category[title[1]].append(title)
-    test, test_categories = [], set()
-    for category in shuffled([(c,) for c in by_category], seed):
-        if len(test) >= TEST_PER_CHAPTER:
+    """(test titles, training titles) of one chapter; whole categories are kept from training until there are enough."""
+    sizes = Counter(category for _, category, _ in titles)
+    held_out, reached = set(), 0
+    for (category,) in shuffled([(c,) for c in sizes], seed):
+        if len(held_out) * HELD_OUT >= len(sizes) and reached >= TEST_PER_CHAPTER:
             break
-        test += by_category[category[0]][:TEST_PER_CATEGORY]
-        test_categories.add(category[0])
-    train = [t for t in shuffled(titles, seed + "/train") if t[1] not in test_categories]
+        held_out.add(category)
+        reached += sizes[category]
+    drawn = shuffled(titles, seed + "/draw")
+    test = [t for t in drawn if t[1] in held_out]
+    train = [t for t in drawn if t[1] not in held_out]
     return test[:TEST_PER_CHAPTER], train[:TRAIN_PER_CHAPTER]
 
 
