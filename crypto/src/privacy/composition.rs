@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{PrivacyError, rdp, require};
+use super::{PrivacyError, pld, rdp, require};
 
 /// Some number of equal steps: a Poisson-subsampled Gaussian with sensitivity 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,18 +64,19 @@ impl Composition {
     ///
     /// # Errors
     ///
-    /// `δ` not above 0 and below 1.
+    /// `δ` not from 10⁻¹⁰⁰ to below 1.
     pub fn epsilon(&self, delta: f64) -> Result<f64, PrivacyError> {
-        self.epsilon_rdp(delta)
+        check_delta(delta)?;
+        Ok(pld::epsilon(&self.steps, delta))
     }
 
     /// An upper bound on `ε` at this `δ` from Rényi divergences: looser, and what other accountants print.
     ///
     /// # Errors
     ///
-    /// `δ` not above 0 and below 1.
+    /// `δ` not from 10⁻¹⁰⁰ to below 1.
     pub fn epsilon_rdp(&self, delta: f64) -> Result<f64, PrivacyError> {
-        require(delta > 0.0 && delta < 1.0, "delta", delta, "above 0 and below 1")?;
+        check_delta(delta)?;
         Ok(rdp::epsilon(&self.steps, delta))
     }
 
@@ -104,6 +105,10 @@ impl Composition {
     }
 }
 
+fn check_delta(delta: f64) -> Result<(), PrivacyError> {
+    require((pld::LEAST_DELTA..1.0).contains(&delta), "delta", delta, "from 10⁻¹⁰⁰ to below 1")
+}
+
 /// The least noise multiplier, to 10⁻³ and rounded up, with which `steps` steps at sampling rate `q` keep
 /// `ε ≤ epsilon` at `delta`.
 ///
@@ -118,24 +123,31 @@ pub fn noise_multiplier(
 ) -> Result<f64, PrivacyError> {
     let holds = epsilon.is_finite() && epsilon > 0.0;
     require(holds, "epsilon", epsilon, "finite and above 0")?;
-    let spent = |thousandths: u64| {
+    let steps_at = |thousandths: u64| {
+        let noise_multiplier = thousandths as f64 / 1000.0;
         let mut composition = Composition::new();
-        composition.push(Step {
-            sampling_rate,
-            noise_multiplier: thousandths as f64 / 1000.0,
-            count: steps,
-            gap: 0.0,
-        })?;
-        composition.epsilon(delta)
+        composition.push(Step { sampling_rate, noise_multiplier, count: steps, gap: 0.0 })?;
+        Ok::<_, PrivacyError>(composition)
     };
-    // In thousandths, from 0.01: the accountant's own range.
-    let (mut low, mut high) = (9u64, 10u64);
+    // Rényi orders are quick and loose: they say about where to look.
+    let (mut low, mut high) = (LEAST_THOUSANDTHS - 1, LEAST_THOUSANDTHS);
+    while high < MOST_THOUSANDTHS && steps_at(high)?.epsilon_rdp(delta)? > epsilon {
+        (low, high) = (high, (high * 2).min(MOST_THOUSANDTHS));
+    }
+    while high - low > high / 64 + 1 {
+        let middle = low + (high - low) / 2;
+        if steps_at(middle)?.epsilon_rdp(delta)? <= epsilon { high = middle } else { low = middle }
+    }
+    // Make `high` keep the budget and `low` break it by the tight bound.
+    let spent = |thousandths: u64| steps_at(thousandths)?.epsilon(delta);
     while spent(high)? > epsilon {
-        low = high;
-        high *= 2;
-        if high > 1_000_000_000 {
+        if high == MOST_THOUSANDTHS {
             return Err(PrivacyError::Unreachable { epsilon, greatest: 1e6 });
         }
+        (low, high) = (high, (high * 2).min(MOST_THOUSANDTHS));
+    }
+    while low >= LEAST_THOUSANDTHS && spent(low)? <= epsilon {
+        (low, high) = ((low - low / 8).min(low - 1), low);
     }
     while high - low > 1 {
         let middle = low + (high - low) / 2;
@@ -143,3 +155,7 @@ pub fn noise_multiplier(
     }
     Ok(high as f64 / 1000.0)
 }
+
+/// The accountant's range of noise multipliers, 0.01 to 10⁶, in thousandths.
+const LEAST_THOUSANDTHS: u64 = 10;
+const MOST_THOUSANDTHS: u64 = 1_000_000_000;

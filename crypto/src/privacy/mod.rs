@@ -14,6 +14,7 @@
 
 mod composition;
 mod mechanism;
+mod pld;
 mod rdp;
 #[cfg(test)]
 mod tests;
