@@ -1,1 +1,22 @@
-//! Client.
+//! The client: the process an organization runs beside its data.
+//!
+//! - [`config`], [`files`]: what it reads at its start;
+//! - [`data`], [`model`], [`trainer`]: records in, clipping-ready per-patient gradients out;
+//! - [`session`]: the state machine, sans-IO; [`journal`] and [`ledger`]: what it must not forget;
+//! - [`link`], [`run`]: the way to the coordinator, and the loop;
+//! - [`export`]: the adapter as the files everybody already has.
+//!
+//! Only [`trainer`], behind the feature `torch`, links libtorch.
+
+pub mod config;
+pub mod data;
+pub mod export;
+pub mod files;
+pub mod journal;
+pub mod ledger;
+pub mod link;
+pub mod model;
+pub mod result;
+pub mod run;
+pub mod session;
+pub mod trainer;

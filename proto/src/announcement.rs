@@ -1,20 +1,17 @@
-//! A round's announcement, and the context that ties every message of an attempt to it.
+//! A round's announcement, and the attempt that follows from it.
 //!
-//! `ctx = H(suite ‖ roster digest ‖ plan digest ‖ round ‖ attempt ‖ cohort ‖ adapter digest ‖ optimizer digest)`. It
-//! reaches every signature, seal and mask, so organizations that were shown different models, plans or cohorts cannot be
-//! unmasked (Pasquini, Francati, Ateniese, CCS 2022).
+//! Every field reaches the attempt's [`Context`], and through it every signature, seal and mask, so organizations that were
+//! shown different models, plans or cohorts cannot be unmasked (Pasquini, Francati, Ateniese, CCS 2022).
 
 use consilium_crypto::{
-    digest::{Digest, Transcript},
+    digest::Digest,
+    secagg::{Attempt, Context, Member, MemberId},
     sign::{Signature, SigningKey, sign, verify},
 };
 use prost::Message;
 use thiserror::Error;
 
 use crate::{ids::Id, plan::VerifiedPlan, roster::VerifiedRoster, wire};
-
-/// The suite of primitives that this version speaks; part of every context.
-pub const SUITE: &str = "consilium/1 ristretto255 x shamir, aes256-ctr, chacha20poly1305, ed25519, sha256";
 
 const WHAT: &str = "announcement";
 
@@ -146,19 +143,35 @@ impl Announcement {
         })
     }
 
+    /// The attempt's public facts, as the aggregation protocol takes them: the same on both sides.
+    ///
+    /// # Errors
+    ///
+    /// [`AnnouncementError::Cohort`] when a member is not in the roster.
+    pub fn facts(&self, roster: &VerifiedRoster, plan: &VerifiedPlan) -> Result<Attempt, AnnouncementError> {
+        let member = |id: &Id| {
+            let party = roster.organization(id).ok_or(AnnouncementError::Cohort)?;
+            let id = MemberId::new(id.as_str()).map_err(|_| AnnouncementError::Cohort)?;
+            Ok(Member { id, key: party.signing_key })
+        };
+        let members = self.cohort.iter().map(member).collect::<Result<Vec<_>, _>>()?;
+        let ids = members.iter().map(|member| member.id.clone()).collect();
+        Attempt::new(self.context(roster, plan, ids), plan.derived().parameters, members)
+            .map_err(|_| AnnouncementError::Cohort)
+    }
+
     /// The attempt's context.
-    pub fn context(&self, roster: &VerifiedRoster, plan: &VerifiedPlan) -> Digest {
-        let mut transcript = Transcript::new("consilium/1/context")
-            .bytes(SUITE.as_bytes())
-            .digest(&roster.digest())
-            .digest(&plan.digest())
-            .u64(self.round.into())
-            .u64(self.attempt.into())
-            .u64(self.cohort.len() as u64);
-        for id in &self.cohort {
-            transcript = transcript.bytes(id.as_str().as_bytes());
+    fn context(&self, roster: &VerifiedRoster, plan: &VerifiedPlan, cohort: Vec<MemberId>) -> Digest {
+        Context {
+            roster: roster.digest(),
+            plan: plan.digest(),
+            round: self.round.into(),
+            attempt: self.attempt.into(),
+            cohort,
+            adapter: self.adapter,
+            optimizer: self.optimizer,
         }
-        transcript.digest(&self.adapter).digest(&self.optimizer).finish()
+        .digest()
     }
 }
 

@@ -1,2 +1,7 @@
-//! Coordinator.
-fn main() {}
+//! `consilium-coordinator`: serves one job.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    consilium_coordinator::process::main()
+}

@@ -2,8 +2,10 @@
 
 use consilium_crypto::{
     encoding::{self, EncodingParams},
+    privacy::{Composition, Mechanism, MechanismParams, PrivacyError},
     release::{self, Init, Manifest, TensorSpec},
     ring::RingWidth,
+    secagg::Params,
 };
 
 use super::{Optimizer, Plan, PlanError, rule};
@@ -23,6 +25,8 @@ pub struct Derived {
     pub encoding: encoding::Encoding,
     /// The ring.
     pub ring: RingWidth,
+    /// The aggregation protocol's parameters.
+    pub parameters: Params,
     /// Quorum of votes and Shamir threshold, `r = ⌊(n + t_c)/2⌋ + 1`.
     pub threshold: u32,
     /// Honest contributors guaranteed, `h = m_min − max(t_c, 1)`.
@@ -32,8 +36,10 @@ pub struct Derived {
     pub sigma: f64,
     /// Scale of each organization's share of noise, ring units: `σ_i = σ/√h`.
     pub sigma_share: f64,
-    /// Effective noise multiplier of one organization's own noise alone.
-    pub local_multiplier: f64,
+    /// One attempt as the coordinator with `t_c` colluders sees it: the noise of `h` survivors is unknown to them.
+    pub central: Mechanism,
+    /// One attempt as everybody else together sees it: one organization's own noise alone.
+    pub local: Mechanism,
     /// Length of an encoded update: trained coordinates and metrics.
     pub vector_len: usize,
 }
@@ -59,19 +65,24 @@ impl Derived {
         let target = p.noise_multiplier * bound;
         let sigma = (target * target + MIN_SIGMA * MIN_SIGMA).sqrt();
         let sigma_share = sigma / f64::from(honest).sqrt();
-        let local = sigma_share * sigma_share - MIN_SIGMA * MIN_SIGMA;
-        rule(
-            sigma_share >= MIN_SIGMA && local > 0.0,
-            "privacy.noise_multiplier",
-            &p.noise_multiplier,
-            || {
-                format!(
-                    "one organization's noise has scale σ_i = √((z·Δ)² + 2.5²)/√h = {sigma_share:.3} with Δ = {bound:.1}, \
+        rule(sigma_share > MIN_SIGMA, "privacy.noise_multiplier", &p.noise_multiplier, || {
+            format!(
+                "one organization's noise has scale σ_i = √((z·Δ)² + 2.5²)/√h = {sigma_share:.3} with Δ = {bound:.1}, \
                  h = {honest}; it must be above {MIN_SIGMA}: raise encoding.scale to {}",
-                    e.scale * 4.0
-                )
-            },
-        )?;
+                e.scale * 4.0
+            )
+        })?;
+        let mechanism = |shares| {
+            Mechanism::new(MechanismParams {
+                sampling_rate: p.sampling_rate,
+                sigma_i: sigma_share,
+                shares,
+                sensitivity: bound,
+                dimension: encoding.vector_len() as u64,
+            })
+            .map_err(|error| broken("privacy", &error))
+        };
+        let (central, local) = (mechanism(honest)?, mechanism(1)?);
         let n = plan.cohort.organizations;
         let needed =
             encoding.ring_width(n, p.largest_lot, sigma_share).map_err(|error| broken("encoding", &error))?;
@@ -83,19 +94,57 @@ impl Derived {
         })?;
         let ring = RingWidth::new(e.ring_bits).map_err(|error| broken("encoding.ring_bits", &error))?;
         let vector_len = encoding.vector_len();
-        let local_multiplier = local.sqrt() / bound;
+        let small = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
+        let c = &plan.cohort;
+        let parameters = Params::new(
+            small(n),
+            small(c.colluders),
+            small(c.min_survivors),
+            ring,
+            dimension.saturating_add(2),
+        )
+        .map_err(|error| broken("cohort", &error))?;
         Ok(Self {
             manifest,
             optimizer,
             encoding,
             ring,
+            parameters,
             threshold,
             honest,
             sigma,
             sigma_share,
-            local_multiplier,
+            central,
+            local,
             vector_len,
         })
+    }
+}
+
+/// What a number of attempts costs, at the plan's δ.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Guarantees {
+    /// ε against the coordinator together with the tolerated colluders.
+    pub central: f64,
+    /// ε against everybody else together.
+    pub local: f64,
+    /// δ of both.
+    pub delta: f64,
+}
+
+impl Derived {
+    /// The two guarantees after `attempts` attempts from which a byte left. A fraction of a second; keep the result.
+    ///
+    /// # Errors
+    ///
+    /// When the accountant cannot bound the loss: too many attempts for so little noise.
+    pub fn guarantees(&self, attempts: u64, delta: f64) -> Result<Guarantees, PrivacyError> {
+        let epsilon = |mechanism: &Mechanism| {
+            let mut all = Composition::new();
+            all.push(mechanism.steps(attempts))?;
+            if attempts == 0 { Ok(0.0) } else { all.epsilon(delta) }
+        };
+        Ok(Guarantees { central: epsilon(&self.central)?, local: epsilon(&self.local)?, delta })
     }
 }
 

@@ -12,7 +12,7 @@ use consilium_crypto::{digest::Digest, release::ARITHMETIC_VERSION};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use derived::Derived;
+pub use derived::{Derived, Guarantees};
 pub use sections::{
     Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Optimizer, Pooling, Privacy,
     PrivacyUnit, Retries, Task, Tensor,

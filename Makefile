@@ -1,0 +1,37 @@
+# Everything a fresh machine needs is fetched once into .cache (see simulations/demo/setup.py); LIBTORCH is honoured if set.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+SETUP := python3 simulations/demo/setup.py
+LIBTORCH ?= $(shell $(SETUP) --print-libtorch)
+export LIBTORCH
+
+.PHONY: help setup build demo test lint doc deny bench clean-cache
+
+help: ## List the commands.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## Fetch libtorch, the encoder and the texts, once.
+	$(SETUP)
+
+build: setup ## Build the release binaries.
+	cargo build --release --locked -p consilium-coordinator -p consilium-client -p consilium-simulations
+
+demo: build ## Five hospitals, one coordinator, one death: the main job (QUICK=1: 90 seconds).
+	python3 simulations/demo/run.py $(if $(QUICK),--quick)
+
+test: setup ## Format, lint, docs and every test.
+	cargo fmt --all --check
+	cargo check --locked -p consilium-crypto --no-default-features
+	cargo test --release --locked --workspace
+	$(MAKE) --no-print-directory lint doc
+
+lint: setup ## Clippy, warnings refused.
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+doc: setup ## The documentation, warnings refused.
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps
+
+deny: ## Advisories, licences and sources of every dependency (needs cargo-deny).
+	cargo deny check

@@ -1,0 +1,272 @@
+//! The way to the coordinator: TLS pinned by the roster, one session stream, uploads, published releases.
+//!
+//! The client only ever dials out. A connection that fails or falls silent is made again, with a delay that doubles up to
+//! half a minute and is drawn at random, so that a thousand clients do not come back in the same moment.
+
+mod connect;
+
+use std::{sync::Arc, time::Duration};
+
+use consilium_proto::{
+    MAX_MESSAGE_BYTES,
+    wire::{
+        ClientMessage, ReleasesRequest, SignedReleaseHead, UploadPart, aggregation_client::AggregationClient,
+        client_message::Kind as Say, coordinator_message::Kind as Heard, release_part,
+    },
+};
+use rand::RngExt as _;
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, transport::Channel};
+
+pub use connect::{ConnectError, Target};
+
+type Client = AggregationClient<Channel>;
+
+/// What the link reports.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// The session stream is open.
+    Connected,
+    /// The coordinator said something.
+    Heard(Heard),
+    /// The session is gone; the link is dialling again.
+    Disconnected {
+        /// Why.
+        why: String,
+        /// How long until the next try.
+        retry: Duration,
+    },
+    /// A published release arrived.
+    Release {
+        /// Head.
+        head: SignedReleaseHead,
+        /// Packed sum.
+        sum: Vec<u8>,
+    },
+    /// The releases that were asked for are all there, or the stream broke.
+    ReleasesEnded,
+}
+
+/// Shortest and longest time between two tries.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// A session that lasted this long resets the delay.
+const STEADY: Duration = Duration::from_secs(10);
+/// Messages under way in each direction.
+const QUEUE: usize = 64;
+
+/// A link that dials until it is dropped.
+pub struct Link {
+    events: mpsc::Receiver<LinkEvent>,
+    say: mpsc::Sender<Order>,
+    task: JoinHandle<()>,
+}
+
+enum Order {
+    Say(Say),
+    Upload { round: u32, attempt: u32, chunks: Arc<Vec<Vec<u8>>>, from: u32 },
+    Fetch { from_round: u32, sum_bytes: usize },
+}
+
+impl Link {
+    /// Starts dialling.
+    pub fn start(target: Target) -> Self {
+        let (report, events) = mpsc::channel(QUEUE);
+        let (say, orders) = mpsc::channel(QUEUE);
+        let task = tokio::spawn(dial(target, report, orders));
+        Self { events, say, task }
+    }
+
+    /// The next thing that happened.
+    pub async fn next(&mut self) -> Option<LinkEvent> {
+        self.events.recv().await
+    }
+
+    /// Says something on the session; lost if it is not open, and then the coordinator asks again.
+    pub async fn say(&self, say: Say) {
+        drop(self.say.send(Order::Say(say)).await);
+    }
+
+    /// Uploads chunks from an index on.
+    pub async fn upload(&self, round: u32, attempt: u32, chunks: Arc<Vec<Vec<u8>>>, from: u32) {
+        drop(self.say.send(Order::Upload { round, attempt, chunks, from }).await);
+    }
+
+    /// Fetches releases from a round on, each with a sum of `sum_bytes`.
+    pub async fn fetch(&self, from_round: u32, sum_bytes: usize) {
+        drop(self.say.send(Order::Fetch { from_round, sum_bytes }).await);
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn dial(target: Target, report: mpsc::Sender<LinkEvent>, mut orders: mpsc::Receiver<Order>) {
+    let mut backoff = BACKOFF.0;
+    loop {
+        let began = Instant::now();
+        let why = match connect::channel(&target).await {
+            Ok(channel) => {
+                let client = AggregationClient::new(channel)
+                    .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                    .max_encoding_message_size(MAX_MESSAGE_BYTES);
+                match converse(client, &report, &mut orders).await {
+                    Ended::Lost(why) => why,
+                    Ended::Dropped => return,
+                }
+            }
+            Err(error) => error.to_string(),
+        };
+        if began.elapsed() > STEADY {
+            backoff = BACKOFF.0;
+        }
+        let retry = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
+        backoff = (backoff * 2).min(BACKOFF.1);
+        if report.send(LinkEvent::Disconnected { why, retry }).await.is_err() {
+            return;
+        }
+        sleep(retry).await;
+    }
+}
+
+enum Ended {
+    Lost(String),
+    /// Nobody listens any more.
+    Dropped,
+}
+
+/// One session, from its opening to its loss.
+async fn converse(mut client: Client, report: &mpsc::Sender<LinkEvent>, orders: &mut mpsc::Receiver<Order>) -> Ended {
+    // What was ordered for an earlier session is void: the coordinator will ask again.
+    while orders.try_recv().is_ok() {}
+    let (out, outgoing) = mpsc::channel(QUEUE);
+    // The stream opens with the first message, so the greeting must be on its way before the answer is awaited.
+    if report.send(LinkEvent::Connected).await.is_err() {
+        return Ended::Dropped;
+    }
+    let hello = loop {
+        match orders.recv().await {
+            Some(Order::Say(hello @ Say::Hello(_))) => break hello,
+            // Ordered before the greeting, for the session that was lost.
+            Some(_) => {}
+            None => return Ended::Dropped,
+        }
+    };
+    if out.send(ClientMessage { kind: Some(hello) }).await.is_err() {
+        return Ended::Lost("the stream closed".into());
+    }
+    let mut incoming = match client.session(ReceiverStream::new(outgoing)).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => return Ended::Lost(words(&status)),
+    };
+    let (failed, mut failures) = mpsc::channel::<String>(1);
+    loop {
+        tokio::select! {
+            message = incoming.message() => match message {
+                Ok(Some(message)) => {
+                    let Some(heard) = message.kind else { continue };
+                    if report.send(LinkEvent::Heard(heard)).await.is_err() {
+                        return Ended::Dropped;
+                    }
+                }
+                Ok(None) => return Ended::Lost("the coordinator closed the session".into()),
+                Err(status) => return Ended::Lost(words(&status)),
+            },
+            order = orders.recv() => match order {
+                None => return Ended::Dropped,
+                Some(Order::Say(say)) => {
+                    if out.send(ClientMessage { kind: Some(say) }).await.is_err() {
+                        return Ended::Lost("the stream closed".into());
+                    }
+                }
+                Some(Order::Upload { round, attempt, chunks, from }) => {
+                    let (client, failed) = (client.clone(), failed.clone());
+                    tokio::spawn(async move {
+                        if let Err(status) = upload(client, round, attempt, &chunks, from).await {
+                            drop(failed.try_send(words(&status)));
+                        }
+                    });
+                }
+                Some(Order::Fetch { from_round, sum_bytes }) => {
+                    tokio::spawn(fetch(client.clone(), from_round, sum_bytes, report.clone()));
+                }
+            },
+            // A new session makes the coordinator ask for the upload again, from where it stopped.
+            Some(why) = failures.recv() => return Ended::Lost(why),
+        }
+    }
+}
+
+async fn upload(
+    mut client: Client,
+    round: u32,
+    attempt: u32,
+    chunks: &Arc<Vec<Vec<u8>>>,
+    from: u32,
+) -> Result<(), Status> {
+    let (out, parts) = mpsc::channel(2);
+    let chunks = chunks.clone();
+    tokio::spawn(async move {
+        for (index, chunk) in (0..).zip(chunks.iter()).skip(from as usize) {
+            if out.send(UploadPart { round, attempt, index, chunk: chunk.clone() }).await.is_err() {
+                return;
+            }
+        }
+    });
+    match client.upload(ReceiverStream::new(parts)).await {
+        // The attempt ended meanwhile: nothing to mend.
+        Err(status) if status.code() == tonic::Code::FailedPrecondition => {
+            tracing::info!(round, attempt, refused = status.message(), "upload refused");
+            Ok(())
+        }
+        other => other.map(drop),
+    }
+}
+
+async fn fetch(mut client: Client, from_round: u32, sum_bytes: usize, report: mpsc::Sender<LinkEvent>) {
+    if let Err(status) = fetch_all(&mut client, from_round, sum_bytes, &report).await {
+        tracing::warn!(why = words(&status), "fetching releases stopped");
+        sleep(BACKOFF.0).await;
+    }
+    drop(report.send(LinkEvent::ReleasesEnded).await);
+}
+
+async fn fetch_all(
+    client: &mut Client,
+    from_round: u32,
+    sum_bytes: usize,
+    report: &mpsc::Sender<LinkEvent>,
+) -> Result<(), Status> {
+    let mut parts = client.releases(ReleasesRequest { from_round }).await?.into_inner();
+    let mut current: Option<(SignedReleaseHead, Vec<u8>)> = None;
+    while let Some(part) = parts.message().await? {
+        match part.kind {
+            Some(release_part::Kind::Head(head)) => current = Some((head, Vec::with_capacity(sum_bytes))),
+            Some(release_part::Kind::Sum(bytes)) => {
+                let (_, sum) = current.as_mut().ok_or_else(|| Status::data_loss("a sum without a head"))?;
+                if sum.len() + bytes.len() > sum_bytes {
+                    return Err(Status::data_loss("a sum longer than the plan's"));
+                }
+                sum.extend_from_slice(&bytes);
+            }
+            None => {}
+        }
+        if current.as_ref().is_some_and(|(_, sum)| sum.len() == sum_bytes)
+            && let Some((head, sum)) = current.take()
+        {
+            drop(report.send(LinkEvent::Release { head, sum }).await);
+        }
+    }
+    Ok(())
+}
+
+fn words(status: &Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
+}

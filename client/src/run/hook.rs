@@ -1,0 +1,14 @@
+//! Test builds only: keeps what was encoded beside the state, so that a test can compare the released sum with the plain
+//! sum of what the survivors encoded. Release binaries are built without this module.
+
+use std::path::Path;
+
+use consilium_crypto::ring::RingVector;
+
+pub(super) fn keep(folder: &Path, round: u32, attempt: u32, update: &RingVector) {
+    let bytes: Vec<u8> = update.values().iter().flat_map(|value| value.to_le_bytes()).collect();
+    let path = folder.join(format!("encoded-{round}-{attempt}.u32"));
+    if let Err(error) = std::fs::write(&path, bytes) {
+        tracing::error!(%error, "the test hook could not write");
+    }
+}

@@ -1,0 +1,183 @@
+//! One attempt that this client takes part in.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use consilium_crypto::{
+    digest::Digest,
+    ring::RingVector,
+    secagg::{
+        LedgerHead, Position, Refusal, Step,
+        client::{Participant, Reply},
+    },
+};
+use consilium_proto::{
+    announcement::Announcement,
+    identity::Identity,
+    plan::VerifiedPlan,
+    roster::VerifiedRoster,
+    wire::{self, client_message::Kind as Say},
+};
+use rand::CryptoRng;
+
+use super::{Effect, Event, Session};
+use crate::ledger::Debit;
+
+/// The protocol's client, and what was said so far: what is said again is byte-identical.
+pub(super) struct Active {
+    pub(super) round: u32,
+    attempt: u32,
+    participant: Participant,
+    said: BTreeMap<u32, Vec<u8>>,
+    /// The trained update, until the shares are there to mask it with.
+    update: Option<RingVector>,
+    chunks: Option<Arc<Vec<Vec<u8>>>>,
+}
+
+impl Active {
+    pub(super) fn join(
+        announcement: &Announcement,
+        roster: &VerifiedRoster,
+        plan: &VerifiedPlan,
+        identity: &Identity,
+        ledger: LedgerHead,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(Self, Vec<u8>), String> {
+        let facts = announcement.facts(roster, plan).map_err(|e| e.to_string())?;
+        let index = announcement.cohort.binary_search(&identity.id).map_err(|_| "this organization is not invited")?;
+        let me = Position(u16::try_from(index).map_err(|e| e.to_string())?);
+        let (participant, advert) = Participant::start(Arc::new(facts), me, identity.signing_key(), ledger, rng)
+            .map_err(|e| e.to_string())?;
+        let said = BTreeMap::from([(Step::Advertise as u32, advert.clone())]);
+        let (round, attempt) = (announcement.round, announcement.attempt);
+        Ok((Self { round, attempt, participant, said, update: None, chunks: None }, advert))
+    }
+
+    pub(super) fn is(&self, round: u32, attempt: u32) -> bool {
+        self.round == round && self.attempt == attempt
+    }
+
+    pub(super) fn chunks(&self) -> Option<Arc<Vec<Vec<u8>>>> {
+        self.chunks.clone()
+    }
+
+    pub(super) fn message(&self, step: u32, body: Vec<u8>) -> Say {
+        Say::Protocol(wire::ProtocolMessage { round: self.round, attempt: self.attempt, step, body })
+    }
+}
+
+impl Session {
+    /// The message that opens a step.
+    pub(super) fn delivered(
+        &mut self,
+        message: wire::ProtocolMessage,
+        rng: &mut impl CryptoRng,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (round, attempt) = (message.round, message.attempt);
+        let Some(step) = u8::try_from(message.step).ok().and_then(Step::from_number) else { return };
+        let Some(active) = self.active.as_mut().filter(|active| active.is(round, attempt)) else {
+            return self.repeat(round, attempt, step, effects);
+        };
+        if let Some(said) = active.said.get(&(step as u32)) {
+            let again = active.message(step as u32, said.clone());
+            return effects.push(Effect::Say(again));
+        }
+        match active.participant.deliver(step, &message.body, self.identity.signing_key(), rng) {
+            Ok(Reply::Send(body)) => {
+                active.said.insert(step as u32, body.clone());
+                let say = active.message(step as u32, body.clone());
+                let body = hex::encode(body);
+                let what = match step {
+                    Step::Vote => {
+                        self.record(Event::Voted { round, attempt, body }, effects);
+                        "voted"
+                    }
+                    Step::Unmask => {
+                        self.record(Event::Answered { round, attempt, body }, effects);
+                        "answered"
+                    }
+                    _ => "shared",
+                };
+                effects.push(Effect::Say(say));
+                effects.push(Effect::Reached { round, attempt, what });
+            }
+            Ok(Reply::UpdateWanted) => self.mask(effects),
+            // Said again after a reconnect; what was said before is what holds.
+            Err(Refusal::OutOfTurn { .. }) => {}
+            Err(refusal) => self.refuse(round, attempt, &refusal, effects),
+        }
+    }
+
+    /// After a restart: the recorded vote or answer of the last attempt may be said again, nothing else.
+    fn repeat(&self, round: u32, attempt: u32, step: Step, effects: &mut Vec<Effect>) {
+        if (round, attempt) != self.recorded.fence {
+            return;
+        }
+        let recorded = match step {
+            Step::Vote => &self.recorded.vote,
+            Step::Unmask => &self.recorded.answer,
+            _ => &None,
+        };
+        if let Some(body) = recorded.clone() {
+            let step = step as u32;
+            effects.push(Effect::Say(Say::Protocol(wire::ProtocolMessage { round, attempt, step, body })));
+        }
+    }
+
+    pub(super) fn trained(
+        &mut self,
+        round: u32,
+        attempt: u32,
+        update: Result<RingVector, &'static str>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(active) = self.active.as_mut().filter(|active| active.is(round, attempt)) else { return };
+        match update {
+            Ok(update) => {
+                active.update = Some(update);
+                self.mask(effects);
+            }
+            Err(code) => self.decline(round, attempt, code.into(), "training failed; see above".into(), effects),
+        }
+    }
+
+    /// Once both the shares and the update are there: debit, fix the vector, say its header.
+    fn mask(&mut self, effects: &mut Vec<Effect>) {
+        let Some(active) = self.active.as_mut() else { return };
+        let (round, attempt) = (active.round, active.attempt);
+        if !matches!(active.participant, Participant::Ready(_)) {
+            return;
+        }
+        let Some(update) = active.update.take() else { return };
+        let debit = Debit::of(&self.plan, round, attempt);
+        if let Err(refusal) = self.ledger.debit(debit.clone()) {
+            return self.decline(round, attempt, "budget".into(), refusal.to_string(), effects);
+        }
+        effects.push(Effect::Debit(Box::new(debit)));
+        match active.participant.mask(update, self.identity.signing_key()) {
+            Err(refusal) => self.refuse(round, attempt, &refusal, effects),
+            Ok(masked) => {
+                let step = Step::Input as u32;
+                let digest = Digest::of(&masked.header).to_string();
+                active.said.insert(step, masked.header.clone());
+                active.chunks = Some(Arc::new(masked.chunks));
+                let say = active.message(step, masked.header);
+                self.record(Event::Header { round, attempt, digest }, effects);
+                effects.push(Effect::Say(say));
+                effects.push(Effect::Reached { round, attempt, what: "masked" });
+            }
+        }
+    }
+
+    /// A check of the protocol failed: its number in the manual's table is what the coordinator is told.
+    fn refuse(&mut self, round: u32, attempt: u32, refusal: &Refusal, effects: &mut Vec<Effect>) {
+        let code = format!("check-{}", refusal.check().to_lowercase());
+        self.decline(round, attempt, code, refusal.to_string(), effects);
+    }
+
+    fn decline(&mut self, round: u32, attempt: u32, code: String, why: String, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Declined { round, attempt, code: code.clone(), why });
+        effects.push(Effect::Say(Say::Refusal(wire::Refusal { round, attempt, code })));
+        self.leave(effects);
+    }
+}

@@ -1,0 +1,433 @@
+//! The session state machine: what an organization's client does in a job, without doing it. The mirror of the
+//! coordinator's round.
+//!
+//! Sans-IO. What happened comes in ([`Input`]); what to do comes out ([`Effect`]), in order: a record or a debit must be
+//! durable before any effect after it is executed. The coordinator is not believed: an announcement must follow from the
+//! signed plan, the adapter must be the one that this client computed from published sums, and every message of the
+//! protocol is checked by the protocol's own client ([`Participant`]).
+//!
+//! One masked vector, one vote and one answer per attempt, ever: the attempt is recorded before the first key leaves, the
+//! debit and the header before the first masked byte, the vote and the answer before they are said. After a restart the
+//! attempt is sat out.
+
+mod active;
+mod event;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use consilium_crypto::{release::AdapterState, ring::RingVector, secagg::LedgerHead};
+use consilium_proto::{
+    PROTOCOL_VERSION,
+    announcement::Announcement,
+    identity::Identity,
+    plan::VerifiedPlan,
+    release::{VerifiedHead, initial_state},
+    roster::VerifiedRoster,
+    wire::{self, client_message::Kind as Say, coordinator_message::Kind as Heard},
+};
+use rand::CryptoRng;
+
+use crate::ledger::{Budget, Debit, LedgerState};
+use active::Active;
+pub use event::{Event, Recorded};
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// The stream to the coordinator is open.
+    Connected,
+    /// It closed.
+    Disconnected,
+    /// The coordinator said something.
+    Heard(Heard),
+    /// A published release arrived, in order.
+    Release {
+        /// Its signed head.
+        head: wire::SignedReleaseHead,
+        /// Its packed sum.
+        sum: Vec<u8>,
+    },
+    /// All releases that were asked for have arrived, or the stream broke: ask again if more are needed.
+    ReleasesEnded,
+    /// The lot of an attempt is trained and encoded, noise included; or why not.
+    Trained {
+        /// Round.
+        round: u32,
+        /// Attempt.
+        attempt: u32,
+        /// Ring values, or the code of a local fault.
+        update: Result<RingVector, &'static str>,
+    },
+    /// The public test set was evaluated.
+    Evaluated(wire::Evaluation),
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Make this durable before anything that follows.
+    Record(Event),
+    /// Debit the ledger, durably, before anything that follows.
+    Debit(Box<Debit>),
+    /// Say this to the coordinator.
+    Say(Say),
+    /// Draw a lot and train it from this adapter; come back with [`Input::Trained`]. Replaces whatever was training.
+    Train {
+        /// Round.
+        round: u32,
+        /// Attempt.
+        attempt: u32,
+        /// The adapter the round starts from.
+        adapter: Arc<AdapterState>,
+    },
+    /// What is training is not needed any more.
+    StopTraining,
+    /// Upload these chunks from an index on.
+    Upload {
+        /// Round.
+        round: u32,
+        /// Attempt.
+        attempt: u32,
+        /// The masked vector, packed, in chunks.
+        chunks: Arc<Vec<Vec<u8>>>,
+        /// First chunk wanted.
+        from: u32,
+    },
+    /// Fetch published releases from a round on; come back with [`Input::Release`] for each.
+    Fetch {
+        /// First round wanted.
+        from_round: u32,
+    },
+    /// The adapter after a released round, recomputed here: keep it.
+    Applied {
+        /// Round.
+        round: u32,
+        /// The adapter.
+        adapter: Arc<AdapterState>,
+        /// What the noisy sum says about everybody's training together.
+        metrics: consilium_crypto::encoding::Metrics,
+        /// How many organizations are in the sum.
+        survivors: usize,
+    },
+    /// Evaluate the public test set; come back with [`Input::Evaluated`].
+    Evaluate {
+        /// Round whose adapter it is.
+        round: u32,
+        /// The adapter.
+        adapter: Arc<AdapterState>,
+    },
+    /// This client declined or left an attempt, for the log.
+    Declined {
+        /// Round.
+        round: u32,
+        /// Attempt.
+        attempt: u32,
+        /// The check that failed.
+        code: String,
+        /// In words; stays here.
+        why: String,
+    },
+    /// A step was reached, for the log.
+    Reached {
+        /// Round.
+        round: u32,
+        /// Attempt.
+        attempt: u32,
+        /// What was said.
+        what: &'static str,
+    },
+    /// The job is over, and everything published is applied.
+    Finished,
+    /// This client cannot go on with this coordinator: stop, and say why.
+    Stop(String),
+}
+
+/// What a session is made of.
+pub struct Session {
+    identity: Arc<Identity>,
+    roster: Arc<VerifiedRoster>,
+    plan: Arc<VerifiedPlan>,
+    ledger: LedgerState,
+    budget: Option<Budget>,
+    state: Arc<AdapterState>,
+    applied_round: u32,
+    recorded: Recorded,
+    active: Option<Active>,
+    /// The last announcement that could not be answered because releases were still missing.
+    pending: Option<wire::SignedAnnouncement>,
+    fetching: bool,
+    /// Highest round that the coordinator says is published.
+    published_round: u32,
+    job_ended: bool,
+    evaluating: u32,
+    software: String,
+}
+
+/// What a client knows when it starts.
+pub struct Start {
+    /// Own keys.
+    pub identity: Arc<Identity>,
+    /// Who belongs.
+    pub roster: Arc<VerifiedRoster>,
+    /// What is done.
+    pub plan: Arc<VerifiedPlan>,
+    /// What was spent.
+    pub ledger: LedgerState,
+    /// The organization's own total budget over all jobs, if it set one.
+    pub budget: Option<Budget>,
+    /// The session's journal.
+    pub recorded: Recorded,
+    /// The adapter after the last applied round, if one was kept.
+    pub kept: Option<(u32, AdapterState)>,
+}
+
+impl Session {
+    /// A session that has not met the coordinator yet.
+    ///
+    /// # Errors
+    ///
+    /// In words, when the plan's adapter cannot be drawn; a verified plan's can.
+    pub fn new(start: Start) -> Result<Self, String> {
+        let (applied_round, state) = match start.kept {
+            Some(kept) => kept,
+            None => (0, initial_state(&start.plan).map_err(|e| e.to_string())?),
+        };
+        Ok(Self {
+            identity: start.identity,
+            roster: start.roster,
+            plan: start.plan,
+            ledger: start.ledger,
+            budget: start.budget,
+            state: Arc::new(state),
+            applied_round,
+            recorded: start.recorded,
+            active: None,
+            pending: None,
+            fetching: false,
+            published_round: 0,
+            job_ended: false,
+            evaluating: 0,
+            software: env!("CARGO_PKG_VERSION").into(),
+        })
+    }
+
+    /// Handles one input and says what to do. `rng` is the operating system's generator, except in simulations.
+    pub fn handle(&mut self, input: Input, rng: &mut impl CryptoRng) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Connected => effects.push(Effect::Say(Say::Hello(self.hello()))),
+            Input::Disconnected => self.pending = None,
+            Input::Heard(heard) => self.heard(heard, rng, &mut effects),
+            Input::Release { head, sum } => self.release(&head, &sum, &mut effects),
+            Input::ReleasesEnded => {
+                self.fetching = false;
+                self.caught_up(rng, &mut effects);
+            }
+            Input::Trained { round, attempt, update } => self.trained(round, attempt, update, &mut effects),
+            Input::Evaluated(evaluation) => {
+                self.evaluating = self.evaluating.saturating_sub(1);
+                effects.push(Effect::Say(Say::Evaluation(evaluation)));
+                self.maybe_finished(&mut effects);
+            }
+        }
+        effects
+    }
+
+    /// The adapter after the last applied round, and that round (0: none).
+    pub fn applied(&self) -> (u32, &Arc<AdapterState>) {
+        (self.applied_round, &self.state)
+    }
+
+    /// The privacy ledger as this session sees it.
+    pub fn ledger(&self) -> &LedgerState {
+        &self.ledger
+    }
+
+    fn hello(&self) -> wire::Hello {
+        wire::Hello {
+            protocol_version: PROTOCOL_VERSION,
+            roster_digest: self.roster.digest().0.to_vec(),
+            plan_digest: self.plan.digest().0.to_vec(),
+            applied_round: self.applied_round,
+            software: self.software.clone(),
+        }
+    }
+
+    fn heard(&mut self, heard: Heard, rng: &mut impl CryptoRng, effects: &mut Vec<Effect>) {
+        match heard {
+            Heard::Welcome(welcome) => {
+                let same = welcome.roster_digest == self.roster.digest().0
+                    && welcome.plan_digest == self.plan.digest().0;
+                if !same {
+                    effects.push(Effect::Stop(other_documents()));
+                    return;
+                }
+                self.want(welcome.released_round, effects);
+            }
+            Heard::Announcement(signed) => {
+                self.pending = Some(signed);
+                if !self.fetching {
+                    self.announced(rng, effects);
+                }
+            }
+            Heard::Protocol(message) => self.delivered(message, rng, effects),
+            Heard::Receipt(_) => {}
+            Heard::UploadWanted(wanted) => {
+                let of_ours = |active: &&Active| active.is(wanted.round, wanted.attempt);
+                if let Some(chunks) = self.active.as_ref().filter(of_ours).and_then(Active::chunks) {
+                    let (round, attempt, from) = (wanted.round, wanted.attempt, wanted.next_chunk);
+                    effects.push(Effect::Upload { round, attempt, chunks, from });
+                }
+            }
+            Heard::Released(released) => {
+                if self.active.as_ref().is_some_and(|active| active.round <= released.round) {
+                    self.leave(effects);
+                }
+                self.want(released.round, effects);
+            }
+            Heard::AttemptEnded(ended) => {
+                if self.active.as_ref().is_some_and(|active| active.is(ended.round, ended.attempt)) {
+                    self.leave(effects);
+                }
+            }
+            Heard::JobEnded(_) => {
+                self.job_ended = true;
+                self.leave(effects);
+                self.maybe_finished(effects);
+            }
+            Heard::Goodbye(goodbye) => {
+                let why = match goodbye.code.as_str() {
+                    "other-plan" | "other-roster" => other_documents(),
+                    "protocol-version" => "the coordinator speaks another version; upgrade the older side".into(),
+                    _ => "the coordinator closed the session".into(),
+                };
+                effects.push(Effect::Stop(why));
+            }
+        }
+    }
+
+    fn want(&mut self, published: u32, effects: &mut Vec<Effect>) {
+        self.published_round = self.published_round.max(published);
+        if self.applied_round < self.published_round && !self.fetching {
+            self.fetching = true;
+            effects.push(Effect::Fetch { from_round: self.applied_round + 1 });
+        }
+    }
+
+    fn release(&mut self, signed: &wire::SignedReleaseHead, sum: &[u8], effects: &mut Vec<Effect>) {
+        let head = match VerifiedHead::verify(signed, &self.roster, &self.plan) {
+            Ok(head) => head,
+            Err(refused) => return effects.push(Effect::Stop(refused.to_string())),
+        };
+        if head.round <= self.applied_round {
+            return;
+        }
+        let mut next = AdapterState::clone(&self.state);
+        match head.replay(&self.plan, &mut next, sum) {
+            Err(refused) => effects.push(Effect::Stop(refused.to_string())),
+            Ok(metrics) => {
+                self.state = Arc::new(next);
+                self.applied_round = head.round;
+                self.published_round = self.published_round.max(head.round);
+                let (round, adapter, survivors) = (head.round, self.state.clone(), head.survivors.len());
+                effects.push(Effect::Applied { round, adapter, metrics, survivors });
+            }
+        }
+    }
+
+    fn caught_up(&mut self, rng: &mut impl CryptoRng, effects: &mut Vec<Effect>) {
+        if self.applied_round < self.published_round {
+            return self.want(self.published_round, effects);
+        }
+        self.maybe_evaluate(effects);
+        self.announced(rng, effects);
+        self.maybe_finished(effects);
+    }
+
+    fn maybe_evaluate(&mut self, effects: &mut Vec<Effect>) {
+        let document = self.plan.document();
+        let (round, every) = (self.applied_round, document.evaluation.every_rounds);
+        let due = round > 0 && (round.is_multiple_of(every) || round == document.rounds);
+        if due && document.evaluation.organization == self.identity.id {
+            self.evaluating += 1;
+            effects.push(Effect::Evaluate { round, adapter: self.state.clone() });
+        }
+    }
+
+    fn maybe_finished(&mut self, effects: &mut Vec<Effect>) {
+        let done = self.job_ended && !self.fetching && self.applied_round >= self.published_round;
+        if done && self.evaluating == 0 {
+            effects.push(Effect::Finished);
+        }
+    }
+
+    /// Answers the announcement that waits, if there is one.
+    fn announced(&mut self, rng: &mut impl CryptoRng, effects: &mut Vec<Effect>) {
+        let Some(signed) = self.pending.take() else { return };
+        let announcement = match Announcement::verify(&signed, &self.roster, &self.plan) {
+            Ok(announcement) => announcement,
+            Err(refused) => return effects.push(Effect::Stop(refused.to_string())),
+        };
+        let (round, attempt) = (announcement.round, announcement.attempt);
+        if self.active.as_ref().is_some_and(|active| active.is(round, attempt)) {
+            return;
+        }
+        let decline = |code: &'static str, why: String| {
+            let said = Effect::Say(Say::Refusal(wire::Refusal { round, attempt, code: code.into() }));
+            [Effect::Declined { round, attempt, code: code.into(), why }, said]
+        };
+        if (round, attempt) <= self.recorded.fence {
+            let why = "this attempt was accepted before this process started; it is sat out".into();
+            return effects.extend(decline("restarted", why));
+        }
+        if self.recorded.answer.is_some() && self.recorded.fence.0 == round {
+            let why = "this client has helped to open an attempt of this round already".into();
+            return effects.extend(decline("answered-already", why));
+        }
+        if announcement.adapter != self.state.adapter_digest() || announcement.optimizer != self.state.optimizer_digest() {
+            let why = format!(
+                "round {round} was announced from adapter {}, and this client computed {} from the published sums",
+                announcement.adapter,
+                self.state.adapter_digest()
+            );
+            return effects.extend(decline("other-adapter", why));
+        }
+        if let Err(refusal) = self.ledger.admits(&self.plan, self.budget) {
+            return effects.extend(decline("budget", refusal.to_string()));
+        }
+        self.leave(effects);
+        self.join(&announcement, rng, effects);
+    }
+
+    fn join(&mut self, announcement: &Announcement, rng: &mut impl CryptoRng, effects: &mut Vec<Effect>) {
+        let (round, attempt) = (announcement.round, announcement.attempt);
+        let head = LedgerHead { length: self.ledger.length(), salted_head: self.ledger.salted_head() };
+        match Active::join(announcement, &self.roster, &self.plan, &self.identity, head, rng) {
+            Err(why) => effects.push(Effect::Stop(why)),
+            Ok((active, advert)) => {
+                self.record(Event::Joined { round, attempt }, effects);
+                effects.push(Effect::Say(active.message(1, advert)));
+                effects.push(Effect::Train { round, attempt, adapter: self.state.clone() });
+                self.active = Some(active);
+            }
+        }
+    }
+
+    fn record(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        self.recorded.note(&event);
+        effects.push(Effect::Record(event));
+    }
+
+    /// Forgets the attempt under way, secrets first.
+    fn leave(&mut self, effects: &mut Vec<Effect>) {
+        if self.active.take().is_some() {
+            effects.push(Effect::StopTraining);
+        }
+    }
+}
+
+fn other_documents() -> String {
+    "the coordinator runs another roster or plan than this client verified; compare fingerprints with the operator".into()
+}

@@ -1,0 +1,150 @@
+//! `coordinator.toml`: what a coordinator process needs to know.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use consilium_crypto::digest::Digest;
+use consilium_proto::{
+    identity::{Identity, IdentityError},
+    plan::{Plan, PlanError, VerifiedPlan},
+    roster::{Roster, RosterError, VerifiedRoster},
+    signed::{SignatureError, Signatures},
+};
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::files::{self, FileError};
+
+/// The file, as written. Relative paths are relative to the file's folder.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address to listen on, `host:port`. `127.0.0.1` keeps it on this machine; `0.0.0.0` serves every network card.
+    pub listen: SocketAddr,
+    /// The coordinator's private identity file, mode 0600.
+    pub identity: PathBuf,
+    /// The signed roster; its signatures stand beside it in `<roster>.sig`.
+    pub roster: PathBuf,
+    /// Fingerprint of the roster, compared out of band.
+    pub roster_pin: String,
+    /// The signed plan; its signatures stand beside it in `<plan>.sig`.
+    pub plan: PathBuf,
+    /// Folder for the job's state, on a disk that keeps what it acknowledged. One folder per job.
+    pub state: PathBuf,
+}
+
+/// Everything loaded and verified.
+pub struct Loaded {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Folder for the job's state.
+    pub state: PathBuf,
+    /// Own keys.
+    pub identity: Arc<Identity>,
+    /// Who belongs.
+    pub roster: Arc<VerifiedRoster>,
+    /// What is done.
+    pub plan: Arc<VerifiedPlan>,
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A public file cannot be read.
+    #[error("cannot read {path}: {source}; correct the path in the config or restore the file")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not TOML of this shape.
+    #[error("{path} does not parse: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and field.
+        source: Box<toml::de::Error>,
+    },
+    /// `roster_pin` is not a fingerprint.
+    #[error("roster_pin = \"{0}\" is not 64 hexadecimal digits; copy what `consilium roster fingerprint` prints")]
+    Pin(String),
+    /// The identity is malformed.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The identity is not the roster's coordinator.
+    #[error("the identity is {id}'s, and its keys are not the ones that the roster lists for the coordinator {listed}")]
+    OtherIdentity {
+        /// In the identity file.
+        id: String,
+        /// In the roster.
+        listed: String,
+    },
+    /// A signature file is malformed.
+    #[error("{path}: {source}")]
+    Signatures {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: SignatureError,
+    },
+    /// The roster is refused.
+    #[error(transparent)]
+    Roster(#[from] RosterError),
+    /// The plan is refused.
+    #[error(transparent)]
+    Plan(#[from] Box<PlanError>),
+}
+
+impl Config {
+    /// Reads, verifies and checks everything the file names.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the file, the field and the cure.
+    pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+        let config: Self = toml::from_str(&read(path)?)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let pin: Digest = config.roster_pin.parse().map_err(|_| ConfigError::Pin(config.roster_pin.clone()))?;
+        let identity = Identity::parse(files::read_private(&folder.join(&config.identity))?.expose())?;
+        let (roster_text, roster_signatures) = signed(&folder.join(&config.roster))?;
+        let roster = Roster::verify(&roster_text, &roster_signatures, &pin)?;
+        let listed = roster.coordinator();
+        let own = identity.party(listed.valid_until);
+        if (own.signing_key, own.tls_key) != (listed.signing_key, listed.tls_key) {
+            let (id, listed) = (identity.id.to_string(), listed.id.to_string());
+            return Err(ConfigError::OtherIdentity { id, listed });
+        }
+        let (plan_text, plan_signatures) = signed(&folder.join(&config.plan))?;
+        let plan = Plan::verify(&plan_text, &plan_signatures, &roster).map_err(Box::new)?;
+        Ok(Loaded {
+            listen: config.listen,
+            state: folder.join(&config.state),
+            identity: Arc::new(identity),
+            roster: Arc::new(roster),
+            plan: Arc::new(plan),
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+}
+
+/// A signed document and the signatures beside it.
+fn signed(path: &Path) -> Result<(String, Signatures), ConfigError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".sig");
+    let beside = PathBuf::from(beside);
+    let signatures = Signatures::parse(&read(&beside)?)
+        .map_err(|source| ConfigError::Signatures { path: beside.clone(), source })?;
+    Ok((read(path)?, signatures))
+}

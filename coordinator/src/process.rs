@@ -1,0 +1,80 @@
+//! The `consilium-coordinator` process: arguments, log, signals, exit codes.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config::Config,
+    service::{Service, ServiceError},
+};
+
+/// Orchestrates the training rounds of one job, without seeing any organization's update.
+///
+/// Everything it needs stands in the config file; `consilium` (the operator's command) watches it. It stops on SIGINT and
+/// SIGTERM, and goes on in the same step of the same round when it is started again.
+#[derive(Parser)]
+#[command(name = "consilium-coordinator", version, after_help = "\
+Example:
+  consilium-coordinator --config coordinator.toml
+
+Exit codes: 0 stopped as asked, 1 failed while serving, 2 wrong usage or configuration.")]
+struct Arguments {
+    /// The config file, TOML.
+    #[arg(long)]
+    config: PathBuf,
+    /// Check the config, roster and plan, print what would be served, and exit.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs the process to its end.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("CONSILIUM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).init();
+    let loaded = match Config::load(&arguments.config) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprintln!("consilium-coordinator: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if arguments.check {
+        println!("job {}", loaded.plan.document().job);
+        println!("plan {}", loaded.plan.digest());
+        println!("roster {}", loaded.roster.digest());
+        println!("listens on {}", loaded.listen);
+        return ExitCode::SUCCESS;
+    }
+    let service =
+        Service { listen: loaded.listen, identity: loaded.identity, roster: loaded.roster, plan: loaded.plan };
+    let served = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| ServiceError::Engine(error.to_string()))
+        .and_then(|runtime| runtime.block_on(service.run(&loaded.state, interrupted())));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("consilium-coordinator: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+    tracing::info!("stopping");
+}

@@ -1,0 +1,15 @@
+//! Why an attempt ended without a sum: the words in [`wire::AttemptEnded`](consilium_proto::wire::AttemptEnded), in the
+//! operator's table and in the log. The list is fixed, because free text could carry data.
+
+/// Fewer members than the plan's minimum came online before the deadline.
+pub const TOO_FEW_ONLINE: &str = "too-few-online";
+/// Fewer members than the minimum answered a step before its deadline.
+pub const TOO_FEW_ANSWERS: &str = "too-few-answers";
+/// So many members declined that the minimum is out of reach.
+pub const TOO_MANY_REFUSALS: &str = "too-many-refusals";
+/// The protocol failed and its evidence names culprits.
+pub const MISBEHAVIOUR: &str = "misbehaviour";
+/// The masked inputs could not be read back from the store.
+pub const STORE: &str = "store";
+/// The sum cannot be applied to the adapter.
+pub const NOT_APPLICABLE: &str = "not-applicable";

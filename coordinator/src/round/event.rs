@@ -1,0 +1,159 @@
+//! What happened, as it is recorded before anything follows from it.
+//!
+//! Replaying the events of a job in order rebuilds the machine, so a restarted coordinator goes on in the same step of
+//! the same round. Bodies are prost messages; kinds are words that `consilium` and a person with `sqlite3` can read.
+
+use consilium_proto::{ids::Id, wire};
+use prost::Message;
+use thiserror::Error;
+
+/// One recorded fact.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// An attempt began with this announcement.
+    Opened(wire::SignedAnnouncement),
+    /// A member's message was accepted.
+    Accepted {
+        /// Who sent it.
+        from: Id,
+        /// Step it answers.
+        step: u32,
+        /// The protocol's bytes.
+        body: Vec<u8>,
+    },
+    /// All chunks of a member's masked input are held durably.
+    Stored {
+        /// Whose.
+        from: Id,
+        /// Bytes of all chunks together.
+        bytes: u64,
+    },
+    /// A step's set was frozen and the next step began.
+    Closed {
+        /// The step that ended.
+        step: u32,
+    },
+    /// The sum was published; it stands in the store's releases.
+    Released {
+        /// Organizations in the sum.
+        survivors: Vec<Id>,
+    },
+    /// The attempt ended without a sum.
+    Failed {
+        /// Why, from [`super::code`].
+        code: String,
+        /// Organizations that the evidence names.
+        culprits: Vec<Id>,
+    },
+    /// The evaluator's result for a round's adapter.
+    Evaluated(wire::Evaluation),
+}
+
+/// A record that does not hold an event: the store was written by other software, or damaged.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("an event of kind \"{0}\" in the store cannot be read; restore the state folder from its backup")]
+pub struct BadEvent(String);
+
+#[derive(Clone, PartialEq, Message)]
+struct Body {
+    #[prost(string, tag = "1")]
+    from: String,
+    #[prost(uint32, tag = "2")]
+    step: u32,
+    #[prost(bytes = "vec", tag = "3")]
+    body: Vec<u8>,
+    #[prost(uint64, tag = "4")]
+    bytes: u64,
+    #[prost(string, repeated, tag = "5")]
+    ids: Vec<String>,
+    #[prost(string, tag = "6")]
+    code: String,
+}
+
+impl Event {
+    /// The word it is stored under.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Opened(_) => "opened",
+            Self::Accepted { .. } => "accepted",
+            Self::Stored { .. } => "stored",
+            Self::Closed { .. } => "closed",
+            Self::Released { .. } => "released",
+            Self::Failed { .. } => "failed",
+            Self::Evaluated(_) => "evaluated",
+        }
+    }
+
+    /// The bytes it is stored as.
+    pub fn encode(&self) -> Vec<u8> {
+        let ids = |ids: &[Id]| ids.iter().map(Id::to_string).collect();
+        match self {
+            Self::Opened(announcement) => announcement.encode_to_vec(),
+            Self::Evaluated(evaluation) => evaluation.encode_to_vec(),
+            Self::Accepted { from, step, body } => {
+                Body { from: from.to_string(), step: *step, body: body.clone(), ..Body::default() }.encode_to_vec()
+            }
+            Self::Stored { from, bytes } => {
+                Body { from: from.to_string(), bytes: *bytes, ..Body::default() }.encode_to_vec()
+            }
+            Self::Closed { step } => Body { step: *step, ..Body::default() }.encode_to_vec(),
+            Self::Released { survivors } => Body { ids: ids(survivors), ..Body::default() }.encode_to_vec(),
+            Self::Failed { code, culprits } => {
+                Body { code: code.clone(), ids: ids(culprits), ..Body::default() }.encode_to_vec()
+            }
+        }
+    }
+
+    /// Reads what [`Event::encode`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`BadEvent`] names the kind.
+    pub fn decode(kind: &str, bytes: &[u8]) -> Result<Self, BadEvent> {
+        let bad = || BadEvent(kind.chars().take(40).collect());
+        let id = |text: &str| text.parse::<Id>().map_err(|_| bad());
+        let body = || Body::decode(bytes).map_err(|_| bad());
+        let ids = |texts: &[String]| texts.iter().map(|text| id(text)).collect::<Result<Vec<_>, _>>();
+        Ok(match kind {
+            "opened" => Self::Opened(wire::SignedAnnouncement::decode(bytes).map_err(|_| bad())?),
+            "evaluated" => Self::Evaluated(wire::Evaluation::decode(bytes).map_err(|_| bad())?),
+            "accepted" => {
+                let Body { from, step, body, .. } = body()?;
+                Self::Accepted { from: id(&from)?, step, body }
+            }
+            "stored" => {
+                let Body { from, bytes, .. } = body()?;
+                Self::Stored { from: id(&from)?, bytes }
+            }
+            "closed" => Self::Closed { step: body()?.step },
+            "released" => Self::Released { survivors: ids(&body()?.ids)? },
+            "failed" => {
+                let Body { code, ids: culprits, .. } = body()?;
+                Self::Failed { code, culprits: ids(&culprits)? }
+            }
+            _ => return Err(bad()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_survive_the_store() {
+        let a: Id = "a".parse().unwrap();
+        for event in [
+            Event::Opened(wire::SignedAnnouncement { announcement: vec![1, 2], signature: vec![3] }),
+            Event::Accepted { from: a.clone(), step: 2, body: vec![9; 5] },
+            Event::Stored { from: a.clone(), bytes: 1 << 40 },
+            Event::Closed { step: 3 },
+            Event::Released { survivors: vec![a.clone()] },
+            Event::Failed { code: "too-few".into(), culprits: vec![a] },
+            Event::Evaluated(wire::Evaluation { round: 3, loss: 0.5, ..Default::default() }),
+        ] {
+            assert_eq!(Event::decode(event.kind(), &event.encode()), Ok(event));
+        }
+        assert!(Event::decode("strange", &[]).is_err());
+    }
+}

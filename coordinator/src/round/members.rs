@@ -1,0 +1,83 @@
+//! What the coordinator knows of each member: whether it is there, and nothing about its data.
+
+use std::collections::BTreeMap;
+
+use consilium_proto::ids::Id;
+
+/// One member's presence.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Member {
+    pub(crate) online: bool,
+    /// Since when it is away, Unix milliseconds.
+    pub(crate) away_since_ms: u64,
+    /// The code with which it declined the current attempt.
+    pub(crate) refusal: Option<String>,
+    pub(crate) software: String,
+}
+
+/// All members, by id.
+#[derive(Debug)]
+pub(crate) struct Members {
+    all: BTreeMap<Id, Member>,
+    grace_ms: u64,
+}
+
+impl Members {
+    pub(crate) fn new(cohort: &[Id], grace_ms: u64, now_ms: u64) -> Self {
+        let away = Member { away_since_ms: now_ms, ..Member::default() };
+        Self { all: cohort.iter().map(|id| (id.clone(), away.clone())).collect(), grace_ms }
+    }
+
+    pub(crate) fn came(&mut self, id: &Id, software: String) {
+        if let Some(member) = self.all.get_mut(id) {
+            member.online = true;
+            member.software = software;
+        }
+    }
+
+    pub(crate) fn left(&mut self, id: &Id, now_ms: u64) {
+        if let Some(member) = self.all.get_mut(id) {
+            member.online = false;
+            member.away_since_ms = now_ms;
+        }
+    }
+
+    pub(crate) fn refused(&mut self, id: &Id, code: String) {
+        if let Some(member) = self.all.get_mut(id) {
+            member.refusal = Some(code);
+        }
+    }
+
+    pub(crate) fn forget_refusals(&mut self) {
+        self.all.values_mut().for_each(|member| member.refusal = None);
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Id, &Member)> {
+        self.all.iter()
+    }
+
+    pub(crate) fn online(&self) -> usize {
+        self.all.values().filter(|member| member.online).count()
+    }
+
+    pub(crate) fn is_online(&self, id: &Id) -> bool {
+        self.all.get(id).is_some_and(|member| member.online)
+    }
+
+    pub(crate) fn has_refused(&self, id: &Id) -> bool {
+        self.all.get(id).is_some_and(|member| member.refusal.is_some())
+    }
+
+    /// Nothing will come from it soon: it declined, or its connection has been closed for longer than the grace.
+    pub(crate) fn is_gone(&self, id: &Id, now_ms: u64) -> bool {
+        self.all.get(id).is_none_or(|member| {
+            member.refusal.is_some() || (!member.online && now_ms >= member.away_since_ms + self.grace_ms)
+        })
+    }
+
+    /// When the next member that is away, but not for long enough, will count as gone.
+    pub(crate) fn next_grace_ms(&self, now_ms: u64) -> Option<u64> {
+        let ends = |member: &Member| member.away_since_ms + self.grace_ms;
+        self.all.values().filter(|m| !m.online && m.refusal.is_none() && ends(m) > now_ms).map(ends).min()
+    }
+}

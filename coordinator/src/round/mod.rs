@@ -1,0 +1,483 @@
+//! The round state machine: what the coordinator does, without doing it.
+//!
+//! Sans-IO. What happened comes in ([`Input`], with the time); what to do comes out ([`Effect`]), in order: first what
+//! must be durable, then what may be said. Whoever drives it executes the effects of a batch of inputs in that order,
+//! makes all records durable before the first send, and calls again with [`Input::Tick`] no later than
+//! [`Job::next_wake_ms`].
+//!
+//! A job walks `waiting → advertise → share → input → vote → unmask → released → waiting …`; an attempt that fails goes
+//! back to waiting with the next attempt, or with the next round once the plan's attempts are used up.
+//!
+//! The aggregation protocol itself is [`Collector`]'s business: messages pass through here unread. Nothing here can open
+//! an organization's update.
+
+pub mod code;
+mod event;
+mod history;
+mod members;
+mod recovery;
+mod release;
+mod running;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use consilium_crypto::{
+    release::AdapterState,
+    secagg::{Position, Revealed},
+};
+use consilium_proto::{
+    PROTOCOL_VERSION,
+    identity::Identity,
+    ids::Id,
+    plan::{Guarantees, VerifiedPlan},
+    roster::VerifiedRoster,
+    wire::{self, coordinator_message::Kind},
+};
+
+pub use event::{BadEvent, Event};
+use history::Summary;
+use members::Members;
+pub use recovery::{Recovered, RecoveryError};
+pub use release::Publication;
+use running::Running;
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A member opened a session; the sender is the one that its TLS key proves.
+    Hello {
+        /// Who.
+        from: Id,
+        /// Its first message.
+        hello: wire::Hello,
+    },
+    /// A member's session closed.
+    Gone {
+        /// Whose.
+        from: Id,
+    },
+    /// A protocol message arrived.
+    Protocol {
+        /// From whom.
+        from: Id,
+        /// The message.
+        message: wire::ProtocolMessage,
+    },
+    /// A member declined an attempt.
+    Refusal {
+        /// Who.
+        from: Id,
+        /// Its reason.
+        refusal: wire::Refusal,
+    },
+    /// A result on the public test set arrived.
+    Evaluation {
+        /// From whom.
+        from: Id,
+        /// The result.
+        evaluation: wire::Evaluation,
+    },
+    /// The store's answer to [`Effect::AskUpload`]: how many chunks it holds durably.
+    Held {
+        /// Whose.
+        from: Id,
+        /// Round.
+        round: u32,
+        /// Attempt.
+        attempt: u32,
+        /// Chunks, from the first.
+        chunks: u32,
+    },
+    /// The answer to [`Effect::Aggregate`]: the packed sum, or what the store could not read.
+    Summed {
+        /// Round.
+        round: u32,
+        /// Attempt.
+        attempt: u32,
+        /// The sum.
+        sum: Result<Vec<u8>, String>,
+    },
+    /// Time passed.
+    Tick,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Make this durable before any later send.
+    Record {
+        /// Round.
+        round: u32,
+        /// Attempt.
+        attempt: u32,
+        /// What happened.
+        event: Event,
+    },
+    /// Keep a chunk of a masked input.
+    PutChunk {
+        /// Round.
+        round: u32,
+        /// Attempt.
+        attempt: u32,
+        /// Whose.
+        from: Id,
+        /// Index, from 0 and in order.
+        index: u32,
+        /// Its bytes, already checked against the signed header.
+        bytes: Vec<u8>,
+    },
+    /// Make a member's chunks durable.
+    SyncInput {
+        /// Round.
+        round: u32,
+        /// Attempt.
+        attempt: u32,
+        /// Whose.
+        from: Id,
+    },
+    /// Make a release durable, together with its event.
+    Publish(Box<Publication>),
+    /// Say this to a member; dropped if it is not connected.
+    Send {
+        /// To whom.
+        to: Id,
+        /// What.
+        message: Kind,
+    },
+    /// Look up how many chunks are held and come back with [`Input::Held`].
+    AskUpload {
+        /// Whose.
+        from: Id,
+        /// Round.
+        round: u32,
+        /// Attempt.
+        attempt: u32,
+    },
+    /// Sum the survivors' masked inputs, take the masks off, and come back with [`Input::Summed`].
+    Aggregate(Aggregation),
+    /// The attempt's masked inputs are not needed any more.
+    DropInputs {
+        /// Round.
+        round: u32,
+        /// Attempt.
+        attempt: u32,
+    },
+    /// Close a member's session after what was sent.
+    Close {
+        /// Whose.
+        to: Id,
+    },
+}
+
+/// What it takes to compute one sum.
+#[derive(Clone, Debug)]
+pub struct Aggregation {
+    /// Round.
+    pub round: u32,
+    /// Attempt.
+    pub attempt: u32,
+    /// The masks, revealed.
+    pub revealed: Arc<Revealed>,
+    /// Chunks in a masked input.
+    pub chunks: u32,
+    /// Ids by position.
+    pub ids: Vec<Id>,
+}
+
+impl Aggregation {
+    /// The id at a position of the cohort.
+    pub fn id(&self, position: Position) -> Option<&Id> {
+        self.ids.get(position.index())
+    }
+}
+
+/// Why a chunk was refused; the upload ends with this word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkRefused(pub &'static str);
+
+enum Phase {
+    /// For enough members to be online.
+    Waiting {
+        round: u32,
+        attempt: u32,
+        since_ms: u64,
+    },
+    Running(Box<Running>),
+    Finished,
+}
+
+/// One job from its first round to its last.
+pub struct Job {
+    identity: Arc<Identity>,
+    roster: Arc<VerifiedRoster>,
+    plan: Arc<VerifiedPlan>,
+    state: AdapterState,
+    members: Members,
+    phase: Phase,
+    /// Last round with a published sum, and how many there are.
+    released_round: u32,
+    releases: u32,
+    /// Attempts whose masked inputs may have left a client: each costs ε.
+    debited: u64,
+    guarantees: BTreeMap<u64, Guarantees>,
+    history: Vec<Summary>,
+    started_ms: Option<u64>,
+    upload_bytes: u64,
+}
+
+impl Job {
+    /// Handles one input and says what to do.
+    pub fn handle(&mut self, input: Input, now_ms: u64) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Hello { from, hello } => self.hello(from, hello, &mut effects),
+            Input::Gone { from } => self.members.left(&from, now_ms),
+            Input::Protocol { from, message } => self.protocol(&from, message, &mut effects),
+            Input::Refusal { from, refusal } => self.refusal(&from, refusal),
+            Input::Evaluation { from, evaluation } => self.evaluation(&from, evaluation, &mut effects),
+            Input::Held { from, round, attempt, chunks } => self.held(&from, round, attempt, chunks, &mut effects),
+            Input::Summed { round, attempt, sum } => self.summed(round, attempt, sum, now_ms, &mut effects),
+            Input::Tick => {}
+        }
+        self.advance(now_ms, &mut effects);
+        effects
+    }
+
+    /// When [`Input::Tick`] is due at the latest, Unix milliseconds.
+    pub fn next_wake_ms(&self, now_ms: u64) -> Option<u64> {
+        let deadline = match &self.phase {
+            Phase::Waiting { since_ms, .. } => since_ms + self.wait_ms(),
+            Phase::Running(running) => running.deadline_ms(self.plan.document()),
+            Phase::Finished => return None,
+        };
+        Some(self.members.next_grace_ms(now_ms).map_or(deadline, |grace| grace.min(deadline)))
+    }
+
+    /// Whether every round is done.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase, Phase::Finished)
+    }
+
+    /// The adapter after the last release.
+    pub fn state(&self) -> &AdapterState {
+        &self.state
+    }
+
+    fn wait_ms(&self) -> u64 {
+        u64::from(self.plan.document().deadlines.wait_s) * 1000
+    }
+
+    fn hello(&mut self, from: Id, hello: wire::Hello, effects: &mut Vec<Effect>) {
+        let refuse = |code: &str| Kind::Goodbye(wire::Goodbye { code: code.into() });
+        let refusal = if hello.protocol_version != PROTOCOL_VERSION {
+            Some(refuse("protocol-version"))
+        } else if hello.roster_digest != self.roster.digest().0 {
+            Some(refuse("other-roster"))
+        } else if hello.plan_digest != self.plan.digest().0 {
+            Some(refuse("other-plan"))
+        } else {
+            None
+        };
+        if let Some(message) = refusal {
+            effects.push(Effect::Send { to: from.clone(), message });
+            effects.push(Effect::Close { to: from });
+            return;
+        }
+        let software = hello.software.chars().filter(|c| c.is_ascii_graphic()).take(32).collect();
+        self.members.came(&from, software);
+        let welcome = wire::Welcome {
+            roster_digest: self.roster.digest().0.to_vec(),
+            plan_digest: self.plan.digest().0.to_vec(),
+            released_round: self.released_round,
+        };
+        effects.push(Effect::Send { to: from.clone(), message: Kind::Welcome(welcome) });
+        match &self.phase {
+            Phase::Running(running) => running.greet(&from, effects),
+            Phase::Finished => effects.push(Effect::Send { to: from, message: self.ended() }),
+            Phase::Waiting { .. } => {}
+        }
+    }
+
+    fn protocol(&mut self, from: &Id, message: wire::ProtocolMessage, effects: &mut Vec<Effect>) {
+        if let Phase::Running(running) = &mut self.phase {
+            running.protocol(from, message, effects);
+        }
+    }
+
+    fn held(&mut self, from: &Id, round: u32, attempt: u32, chunks: u32, effects: &mut Vec<Effect>) {
+        if let Phase::Running(running) = &mut self.phase
+            && running.is(round, attempt)
+        {
+            running.held(from, chunks, effects);
+        }
+    }
+
+    /// Handles one chunk of a masked input.
+    ///
+    /// # Errors
+    ///
+    /// [`ChunkRefused`] says what was wrong with it; nothing changes then.
+    pub fn handle_chunk(&mut self, from: &Id, part: wire::UploadPart, now_ms: u64) -> Result<Vec<Effect>, ChunkRefused> {
+        let Phase::Running(running) = &mut self.phase else { return Err(ChunkRefused("no-attempt")) };
+        let mut effects = Vec::new();
+        running.chunk(from, part, &mut effects)?;
+        self.advance(now_ms, &mut effects);
+        Ok(effects)
+    }
+
+    fn refusal(&mut self, from: &Id, refusal: wire::Refusal) {
+        if let Phase::Running(running) = &self.phase
+            && running.is(refusal.round, refusal.attempt)
+        {
+            let plain = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-';
+            self.members.refused(from, refusal.code.chars().filter(plain).take(48).collect());
+        }
+    }
+
+    fn evaluation(&mut self, from: &Id, evaluation: wire::Evaluation, effects: &mut Vec<Effect>) {
+        let finite = [evaluation.loss, evaluation.accuracy, evaluation.macro_accuracy].iter().all(|x| x.is_finite());
+        if *from != self.plan.document().evaluation.organization || !finite {
+            return;
+        }
+        if let Some(attempt) = self.evaluated(&evaluation) {
+            let (round, event) = (evaluation.round, Event::Evaluated(evaluation));
+            effects.push(Effect::Record { round, attempt, event });
+        }
+    }
+
+    /// Notes a result; the attempt it belongs to, unless the round was not released or has its result already.
+    fn evaluated(&mut self, evaluation: &wire::Evaluation) -> Option<u32> {
+        let released = |s: &&mut Summary| s.round == evaluation.round && s.adapter.is_some() && s.evaluation.is_none();
+        let summary = self.history.iter_mut().rev().find(released)?;
+        summary.evaluation = Some(*evaluation);
+        summary.evaluator = Some(self.plan.document().evaluation.organization.clone());
+        Some(summary.attempt)
+    }
+
+    /// Goes on as far as time and what is known allow.
+    fn advance(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
+        let finished = self.is_finished();
+        self.walk(now_ms, effects);
+        if self.is_finished() && !finished {
+            for id in self.plan.cohort() {
+                effects.push(Effect::Send { to: id.clone(), message: self.ended() });
+            }
+        }
+    }
+
+    fn walk(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
+        loop {
+            let moved = match &mut self.phase {
+                Phase::Finished => false,
+                Phase::Waiting { round, attempt, since_ms } => {
+                    let (round, attempt, since_ms) = (*round, *attempt, *since_ms);
+                    self.try_open(round, attempt, since_ms, now_ms, effects)
+                }
+                Phase::Running(running) => match running.settle(&self.members, self.plan.document(), now_ms, effects) {
+                    running::Settled::Wait => false,
+                    running::Settled::Moved => {
+                        self.debited += running.newly_debited();
+                        true
+                    }
+                    running::Settled::Failed { code, culprits } => {
+                        self.fail(code, culprits, now_ms, effects);
+                        true
+                    }
+                },
+            };
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn try_open(&mut self, round: u32, attempt: u32, since_ms: u64, now_ms: u64, effects: &mut Vec<Effect>) -> bool {
+        let minimum = self.plan.document().cohort.min_survivors as usize;
+        let settled = self.plan.cohort().iter().all(|id| self.members.is_online(id) || self.members.is_gone(id, now_ms));
+        if self.members.online() >= minimum && settled {
+            self.members.forget_refusals();
+            let announcement = Running::announce(&self.identity, &self.roster, &self.plan, &self.state, round, attempt);
+            let event = Event::Opened(announcement);
+            if let Ok(running) = self.opened(&event, round, attempt, now_ms) {
+                effects.push(Effect::Record { round, attempt, event });
+                for id in self.plan.cohort() {
+                    running.greet(id, effects);
+                }
+                self.phase = Phase::Running(Box::new(running));
+                return true;
+            }
+        }
+        if now_ms >= since_ms + self.wait_ms() {
+            let event = Event::Failed { code: code::TOO_FEW_ONLINE.into(), culprits: Vec::new() };
+            effects.push(Effect::Record { round, attempt, event });
+            let summary = Summary { round, attempt, started_ms: since_ms, ..Summary::default() };
+            self.failed(summary, code::TOO_FEW_ONLINE, Vec::new(), now_ms);
+            // Nobody came: another attempt of the same round would wait for the same members.
+            self.next_round(round, now_ms);
+            return true;
+        }
+        false
+    }
+
+    fn fail(&mut self, code: &'static str, culprits: Vec<Id>, now_ms: u64, effects: &mut Vec<Effect>) {
+        let Phase::Running(running) = &self.phase else { return };
+        let (round, attempt) = (running.round, running.attempt);
+        let event = Event::Failed { code: code.into(), culprits: culprits.clone() };
+        effects.push(Effect::Record { round, attempt, event });
+        let ended = wire::AttemptEnded {
+            round,
+            attempt,
+            code: code.into(),
+            culprits: culprits.iter().map(Id::to_string).collect(),
+        };
+        for id in self.plan.cohort() {
+            effects.push(Effect::Send { to: id.clone(), message: Kind::AttemptEnded(ended.clone()) });
+        }
+        effects.push(Effect::DropInputs { round, attempt });
+        let summary = running.summary();
+        self.failed(summary, code, culprits, now_ms);
+        self.after_failure(round, attempt, now_ms);
+    }
+
+    fn failed(&mut self, mut summary: Summary, code: &str, culprits: Vec<Id>, now_ms: u64) {
+        summary.outcome = code.into();
+        summary.culprits = culprits;
+        summary.ended_ms = now_ms;
+        summary.spent = self.guarantees();
+        self.history.push(summary);
+    }
+
+    fn after_failure(&mut self, round: u32, attempt: u32, now_ms: u64) {
+        if attempt < self.plan.document().retries.max_attempts {
+            self.phase = Phase::Waiting { round, attempt: attempt + 1, since_ms: now_ms };
+        } else {
+            self.next_round(round, now_ms);
+        }
+    }
+
+    fn next_round(&mut self, round: u32, now_ms: u64) {
+        self.phase = if round < self.plan.document().rounds {
+            Phase::Waiting { round: round + 1, attempt: 1, since_ms: now_ms }
+        } else {
+            Phase::Finished
+        };
+    }
+
+    fn ended(&self) -> Kind {
+        Kind::JobEnded(wire::JobEnded { releases: self.releases })
+    }
+
+    /// The two guarantees if every debited attempt counts; computed once for each number of attempts.
+    fn guarantees(&mut self) -> Option<Guarantees> {
+        if let Some(known) = self.guarantees.get(&self.debited) {
+            return Some(*known);
+        }
+        let delta = self.plan.document().privacy.delta;
+        let computed = self.plan.derived().guarantees(self.debited, delta).ok()?;
+        self.guarantees.insert(self.debited, computed);
+        Some(computed)
+    }
+}

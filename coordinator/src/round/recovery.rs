@@ -1,0 +1,146 @@
+//! From recorded events back to the machine.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use consilium_proto::{
+    identity::Identity,
+    plan::VerifiedPlan,
+    release::{VerifiedHead, initial_state},
+    roster::VerifiedRoster,
+    wire,
+};
+use thiserror::Error;
+
+use super::{Effect, Event, Job, Phase, Summary, code, members::Members, running::Running};
+
+/// One recorded event, and when.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// Round.
+    pub round: u32,
+    /// Attempt.
+    pub attempt: u32,
+    /// What happened.
+    pub event: Event,
+    /// Unix milliseconds.
+    pub at_ms: u64,
+}
+
+/// Why a store could not be replayed.
+#[derive(Debug, Error)]
+#[error("the recorded events of round {round} attempt {attempt} cannot be replayed: {why}; restore the state folder from its backup")]
+pub struct RecoveryError {
+    /// Round.
+    pub round: u32,
+    /// Attempt.
+    pub attempt: u32,
+    /// What did not fit.
+    pub why: String,
+}
+
+impl Job {
+    /// A job at its beginning.
+    ///
+    /// # Errors
+    ///
+    /// When the plan's adapter cannot be drawn; a verified plan's can.
+    pub fn new(
+        identity: Arc<Identity>,
+        roster: Arc<VerifiedRoster>,
+        plan: Arc<VerifiedPlan>,
+        now_ms: u64,
+    ) -> Result<Self, RecoveryError> {
+        let state =
+            initial_state(&plan).map_err(|e| RecoveryError { round: 0, attempt: 0, why: e.to_string() })?;
+        let grace_ms = u64::from(plan.document().deadlines.grace_s) * 1000;
+        let members = Members::new(plan.cohort(), grace_ms, now_ms);
+        Ok(Self {
+            identity,
+            roster,
+            plan,
+            state,
+            members,
+            phase: Phase::Waiting { round: 1, attempt: 1, since_ms: now_ms },
+            released_round: 0,
+            releases: 0,
+            debited: 0,
+            guarantees: BTreeMap::new(),
+            history: Vec::new(),
+            started_ms: None,
+            upload_bytes: 0,
+        })
+    }
+
+    /// Applies one recorded event. `release` looks up a published round in the store.
+    ///
+    /// # Errors
+    ///
+    /// [`RecoveryError`] when the event does not fit what came before: the store was altered or damaged.
+    pub fn replay(
+        &mut self,
+        recovered: Recovered,
+        release: &mut dyn FnMut(u32) -> Option<(wire::SignedReleaseHead, Vec<u8>)>,
+    ) -> Result<(), RecoveryError> {
+        let Recovered { round, attempt, event, at_ms } = recovered;
+        let broken = |why: String| RecoveryError { round, attempt, why };
+        match &event {
+            Event::Opened(_) => {
+                let running = self.opened(&event, round, attempt, at_ms).map_err(broken)?;
+                self.phase = Phase::Running(Box::new(running));
+            }
+            Event::Released { .. } => {
+                let (head, sum) = release(round).ok_or_else(|| broken("its sum is missing".into()))?;
+                let head = VerifiedHead::verify(&head, &self.roster, &self.plan).map_err(|e| broken(e.to_string()))?;
+                let metrics =
+                    head.replay(&self.plan, &mut self.state, &sum).map_err(|e| broken(e.to_string()))?;
+                self.released(Some((metrics.loss, metrics.accuracy)), at_ms);
+            }
+            Event::Failed { code, culprits } => {
+                let summary = match &self.phase {
+                    Phase::Running(running) => running.summary(),
+                    _ => Summary { round, attempt, started_ms: at_ms, ..Summary::default() },
+                };
+                self.failed(summary, code, culprits.clone(), at_ms);
+                if code == code::TOO_FEW_ONLINE {
+                    self.next_round(round, at_ms);
+                } else {
+                    self.after_failure(round, attempt, at_ms);
+                }
+            }
+            Event::Evaluated(evaluation) => {
+                self.evaluated(evaluation);
+            }
+            Event::Accepted { .. } | Event::Stored { .. } | Event::Closed { .. } => {
+                let Phase::Running(running) = &mut self.phase else {
+                    return Err(broken(format!("event \"{}\" outside an attempt", event.kind())));
+                };
+                running.replay(&event, at_ms).map_err(broken)?;
+                self.debited += running.newly_debited();
+            }
+        }
+        Ok(())
+    }
+
+    /// What to do first after the last event was replayed: the work that a crash interrupted.
+    pub fn resume(&mut self, now_ms: u64) -> Vec<Effect> {
+        if let Phase::Waiting { since_ms, .. } = &mut self.phase {
+            *since_ms = now_ms;
+        }
+        match &self.phase {
+            Phase::Running(running) if running.is_releasing() => {
+                running.aggregation().map(Effect::Aggregate).into_iter().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn opened(&mut self, event: &Event, round: u32, attempt: u32, at_ms: u64) -> Result<Running, String> {
+        let Event::Opened(announcement) = event else { return Err("not an announcement".into()) };
+        let running = Running::open(announcement, &self.roster, &self.plan, at_ms)?;
+        if !running.is(round, attempt) {
+            return Err("the announcement is of another attempt".into());
+        }
+        self.started_ms.get_or_insert(at_ms);
+        Ok(running)
+    }
+}

@@ -1,0 +1,393 @@
+//! One attempt: carries messages to the protocol's collector, and decides when a step has waited long enough.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use consilium_crypto::{
+    release::AdapterState,
+    secagg::{Position, Step, coordinator::Collector},
+};
+use consilium_proto::{
+    announcement::Announcement,
+    identity::Identity,
+    ids::Id,
+    plan::{Plan, VerifiedPlan},
+    roster::VerifiedRoster,
+    wire::{self, coordinator_message::Kind},
+};
+
+use super::{Aggregation, ChunkRefused, Effect, Event, code, history::Summary, members::Members};
+use consilium_crypto::digest::Digest;
+
+/// An attempt between its announcement and its end.
+pub(crate) struct Running {
+    pub(crate) round: u32,
+    pub(crate) attempt: u32,
+    announcement: wire::SignedAnnouncement,
+    ids: Vec<Id>,
+    collector: Collector,
+    /// Next chunk wanted from each member whose header was accepted.
+    next_chunk: BTreeMap<Position, u32>,
+    uploaded: u64,
+    started_ms: u64,
+    step_ends_ms: Vec<u64>,
+    debit_pending: bool,
+    aggregating: bool,
+}
+
+/// What came of looking at the step.
+pub(crate) enum Settled {
+    /// Nothing: the round waits.
+    Wait,
+    /// A step ended.
+    Moved,
+    /// The attempt ended.
+    Failed { code: &'static str, culprits: Vec<Id> },
+}
+
+impl Running {
+    /// The signed invitation to an attempt.
+    pub(crate) fn announce(
+        identity: &Identity,
+        roster: &VerifiedRoster,
+        plan: &VerifiedPlan,
+        state: &AdapterState,
+        round: u32,
+        attempt: u32,
+    ) -> wire::SignedAnnouncement {
+        let announcement = Announcement {
+            round,
+            attempt,
+            cohort: plan.cohort().to_vec(),
+            adapter: state.adapter_digest(),
+            optimizer: state.optimizer_digest(),
+        };
+        announcement.sign(roster, plan, identity.signing_key())
+    }
+
+    /// The attempt that a signed announcement opens.
+    ///
+    /// # Errors
+    ///
+    /// In words, when it does not follow from roster and plan.
+    pub(crate) fn open(
+        signed: &wire::SignedAnnouncement,
+        roster: &VerifiedRoster,
+        plan: &VerifiedPlan,
+        now_ms: u64,
+    ) -> Result<Self, String> {
+        let announcement = Announcement::verify(signed, roster, plan).map_err(|e| e.to_string())?;
+        let attempt = announcement.facts(roster, plan).map_err(|e| e.to_string())?;
+        Ok(Self {
+            round: announcement.round,
+            attempt: announcement.attempt,
+            announcement: signed.clone(),
+            ids: announcement.cohort,
+            collector: Collector::new(Arc::new(attempt)),
+            next_chunk: BTreeMap::new(),
+            uploaded: 0,
+            started_ms: now_ms,
+            step_ends_ms: Vec::new(),
+            debit_pending: false,
+            aggregating: false,
+        })
+    }
+
+    pub(crate) fn is(&self, round: u32, attempt: u32) -> bool {
+        self.round == round && self.attempt == attempt
+    }
+
+    pub(crate) fn step(&self) -> Step {
+        self.collector.step()
+    }
+
+    pub(crate) fn is_releasing(&self) -> bool {
+        self.aggregating
+    }
+
+    pub(crate) fn step_started_ms(&self) -> u64 {
+        self.step_ends_ms.last().copied().unwrap_or(self.started_ms)
+    }
+
+    pub(crate) fn deadline_ms(&self, plan: &Plan) -> u64 {
+        let deadlines = &plan.deadlines;
+        let seconds = match self.step() {
+            Step::Advertise => deadlines.advertise_s,
+            Step::Share => deadlines.share_s,
+            Step::Input => deadlines.input_s,
+            Step::Vote => deadlines.vote_s,
+            Step::Unmask => deadlines.unmask_s,
+        };
+        self.step_started_ms() + u64::from(seconds) * 1000
+    }
+
+    fn position(&self, id: &Id) -> Option<Position> {
+        let index = self.ids.binary_search(id).ok()?;
+        u16::try_from(index).ok().map(Position)
+    }
+
+    fn id(&self, position: Position) -> Option<&Id> {
+        self.ids.get(position.index())
+    }
+
+    pub(crate) fn has_answered(&self, id: &Id) -> bool {
+        self.position(id).is_some_and(|position| self.collector.received().contains(&position))
+    }
+
+    /// Who may still speak in this step.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = &Id> {
+        let missing = self.collector.expected().difference(self.collector.received());
+        missing.filter_map(|&position| self.id(position))
+    }
+
+    /// What a member that just came (back) needs to take part: the invitation, and the current step if it has not
+    /// answered it yet.
+    pub(crate) fn greet(&self, id: &Id, effects: &mut Vec<Effect>) {
+        let Some(position) = self.position(id) else { return };
+        let message = Kind::Announcement(self.announcement.clone());
+        effects.push(Effect::Send { to: id.clone(), message });
+        if self.aggregating {
+            return;
+        }
+        if self.collector.received().contains(&position) {
+            effects.push(self.receipt(id, self.step()));
+        } else if self.step() == Step::Input && self.collector.chunk_digest(position, 0).is_some() {
+            let (round, attempt) = (self.round, self.attempt);
+            effects.push(Effect::AskUpload { from: id.clone(), round, attempt });
+        } else {
+            self.deliver(position, effects);
+        }
+    }
+
+    fn deliver(&self, position: Position, effects: &mut Vec<Effect>) {
+        let (Some(body), Some(id)) = (self.collector.delivery(position), self.id(position)) else { return };
+        let (round, attempt, step) = (self.round, self.attempt, self.step() as u32);
+        let message = Kind::Protocol(wire::ProtocolMessage { round, attempt, step, body });
+        effects.push(Effect::Send { to: id.clone(), message });
+    }
+
+    fn receipt(&self, to: &Id, step: Step) -> Effect {
+        let (round, attempt, step) = (self.round, self.attempt, step as u32);
+        Effect::Send { to: to.clone(), message: Kind::Receipt(wire::Receipt { round, attempt, step }) }
+    }
+
+    fn record(&self, event: Event) -> Effect {
+        Effect::Record { round: self.round, attempt: self.attempt, event }
+    }
+
+    /// A member's message. What the collector refuses is counted against its sender there, and dropped here.
+    pub(crate) fn protocol(&mut self, from: &Id, message: wire::ProtocolMessage, effects: &mut Vec<Effect>) {
+        if !self.is(message.round, message.attempt) || self.aggregating || message.step != self.step() as u32 {
+            return;
+        }
+        let (step, body) = (self.step(), message.body);
+        let Some(position) = self.position(from) else { return };
+        if self.collector.accept(position, step, &body).is_err() {
+            return;
+        }
+        effects.push(self.record(Event::Accepted { from: from.clone(), step: step as u32, body }));
+        if step == Step::Input {
+            let (round, attempt) = (self.round, self.attempt);
+            effects.push(Effect::AskUpload { from: from.clone(), round, attempt });
+        } else {
+            effects.push(self.receipt(from, step));
+        }
+    }
+
+    /// The store's word on how many chunks of a masked input it holds: the upload goes on from there.
+    pub(crate) fn held(&mut self, from: &Id, chunks: u32, effects: &mut Vec<Effect>) {
+        let Some(position) = self.position(from) else { return };
+        if self.collector.chunk_digest(position, 0).is_none() || self.collector.received().contains(&position) {
+            return;
+        }
+        self.next_chunk.insert(position, chunks);
+        if chunks >= self.collector.chunk_count() {
+            self.stored(from, position, effects);
+        } else {
+            let (round, attempt) = (self.round, self.attempt);
+            let wanted = wire::UploadWanted { round, attempt, next_chunk: chunks };
+            effects.push(Effect::Send { to: from.clone(), message: Kind::UploadWanted(wanted) });
+        }
+    }
+
+    pub(crate) fn chunk(
+        &mut self,
+        from: &Id,
+        part: wire::UploadPart,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), ChunkRefused> {
+        if !self.is(part.round, part.attempt) || self.step() != Step::Input {
+            return Err(ChunkRefused("no-attempt"));
+        }
+        let position = self.position(from).ok_or(ChunkRefused("not-in-cohort"))?;
+        let next = *self.next_chunk.get(&position).ok_or(ChunkRefused("header-first"))?;
+        if part.index < next {
+            return Ok(());
+        }
+        if part.index > next {
+            return Err(ChunkRefused("out-of-order"));
+        }
+        let expected = self.collector.chunk_digest(position, part.index).ok_or(ChunkRefused("past-the-end"))?;
+        if part.chunk.len() != self.collector.chunk_len(part.index) {
+            return Err(ChunkRefused("wrong-length"));
+        }
+        if Digest::of(&part.chunk) != expected {
+            return Err(ChunkRefused("not-as-announced"));
+        }
+        let (round, attempt) = (self.round, self.attempt);
+        effects.push(Effect::PutChunk { round, attempt, from: from.clone(), index: next, bytes: part.chunk });
+        self.next_chunk.insert(position, next + 1);
+        if next + 1 == self.collector.chunk_count() {
+            self.stored(from, position, effects);
+        }
+        Ok(())
+    }
+
+    fn stored(&mut self, from: &Id, position: Position, effects: &mut Vec<Effect>) {
+        let bytes = self.input_bytes();
+        let (round, attempt) = (self.round, self.attempt);
+        effects.push(Effect::SyncInput { round, attempt, from: from.clone() });
+        effects.push(self.record(Event::Stored { from: from.clone(), bytes }));
+        effects.push(self.receipt(from, Step::Input));
+        self.collector.input_complete(position);
+        self.uploaded += bytes;
+    }
+
+    fn input_bytes(&self) -> u64 {
+        (0..self.collector.chunk_count()).map(|index| self.collector.chunk_len(index) as u64).sum()
+    }
+
+    /// Bytes of masked inputs that were received whole.
+    pub(crate) fn uploaded(&self) -> u64 {
+        self.uploaded
+    }
+
+    /// Ends the step if everybody answered, or if enough did and nothing will come from the rest; fails the attempt if
+    /// the minimum is out of reach.
+    pub(crate) fn settle(
+        &mut self,
+        members: &Members,
+        plan: &Plan,
+        now_ms: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Settled {
+        if self.aggregating {
+            return Settled::Wait;
+        }
+        let failed = |code| Settled::Failed { code, culprits: Vec::new() };
+        let late = now_ms >= self.deadline_ms(plan);
+        if !self.collector.enough() {
+            let hopeless = self.missing().all(|id| members.has_refused(id));
+            return match (late, hopeless) {
+                (_, true) => failed(code::TOO_MANY_REFUSALS),
+                (true, false) => failed(code::TOO_FEW_ANSWERS),
+                (false, false) => Settled::Wait,
+            };
+        }
+        let over = late || self.missing().all(|id| members.is_gone(id, now_ms));
+        if over { self.close(now_ms, effects) } else { Settled::Wait }
+    }
+
+    fn close(&mut self, now_ms: u64, effects: &mut Vec<Effect>) -> Settled {
+        let step = self.step();
+        effects.push(self.record(Event::Closed { step: step as u32 }));
+        if let Some(failed) = self.closed(step, now_ms) {
+            return failed;
+        }
+        if self.aggregating {
+            effects.extend(self.aggregation().map(Effect::Aggregate));
+            return Settled::Wait;
+        }
+        let expected: Vec<_> = self.collector.expected().iter().copied().collect();
+        for position in expected {
+            self.deliver(position, effects);
+        }
+        Settled::Moved
+    }
+
+    /// Freezes the step's set, now or in a replay.
+    fn closed(&mut self, step: Step, now_ms: u64) -> Option<Settled> {
+        if let Err(failure) = self.collector.close() {
+            let culprits = failure.culprits.iter().filter_map(|&position| self.id(position).cloned()).collect();
+            return Some(Settled::Failed { code: code::MISBEHAVIOUR, culprits });
+        }
+        self.step_ends_ms.push(now_ms);
+        match step {
+            Step::Share => self.debit_pending = true,
+            Step::Unmask => self.aggregating = true,
+            Step::Advertise | Step::Input | Step::Vote => {}
+        }
+        None
+    }
+
+    /// 1 once, when masked inputs were first asked for: from then on the attempt costs ε.
+    pub(crate) fn newly_debited(&mut self) -> u64 {
+        u64::from(std::mem::take(&mut self.debit_pending))
+    }
+
+    /// The work that is left when all shares are in.
+    pub(crate) fn aggregation(&self) -> Option<Aggregation> {
+        let revealed = self.collector.revealed()?;
+        Some(Aggregation {
+            round: self.round,
+            attempt: self.attempt,
+            revealed: revealed.clone(),
+            chunks: self.collector.chunk_count(),
+            ids: self.ids.clone(),
+        })
+    }
+
+    pub(crate) fn survivors(&self) -> Vec<Id> {
+        self.collector.survivors().iter().filter_map(|&position| self.id(position).cloned()).collect()
+    }
+
+    /// Members whom the collector caught, in the order in which it did.
+    pub(crate) fn faulty(&self) -> Vec<Id> {
+        self.collector.faults().iter().filter_map(|(position, _)| self.id(*position).cloned()).collect()
+    }
+
+    pub(crate) fn evidence(&self) -> Vec<u8> {
+        self.collector.revealed().map(|revealed| revealed.public_record()).unwrap_or_default()
+    }
+
+    pub(crate) fn summary(&self) -> Summary {
+        Summary {
+            round: self.round,
+            attempt: self.attempt,
+            started_ms: self.started_ms,
+            step_ends_ms: self.step_ends_ms.clone(),
+            survivors: self.survivors(),
+            culprits: self.faulty(),
+            upload_bytes: self.uploaded,
+            ..Summary::default()
+        }
+    }
+
+    /// Applies a recorded event of this attempt; the collector accepts again what it accepted before.
+    ///
+    /// # Errors
+    ///
+    /// In words, when the record does not fit: the store was altered.
+    pub(crate) fn replay(&mut self, event: &Event, at_ms: u64) -> Result<(), String> {
+        match event {
+            Event::Accepted { from, step, body } => {
+                let position = self.position(from).ok_or("a message from outside the cohort")?;
+                if *step != self.step() as u32 {
+                    return Err(format!("a message of step {step} in step {}", self.step() as u32));
+                }
+                self.collector.accept(position, self.step(), body).map_err(|fault| format!("{fault:?}"))
+            }
+            Event::Stored { from, bytes } => {
+                let position = self.position(from).ok_or("an input from outside the cohort")?;
+                self.collector.input_complete(position);
+                self.uploaded += bytes;
+                Ok(())
+            }
+            Event::Closed { step } if *step == self.step() as u32 => {
+                // A failure here is recorded as the next event.
+                self.closed(self.step(), at_ms);
+                Ok(())
+            }
+            _ => Err(format!("event \"{}\" out of place", event.kind())),
+        }
+    }
+}

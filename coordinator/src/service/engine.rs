@@ -1,0 +1,412 @@
+//! The thread that owns the job: machine and store, persist, then speak.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use consilium_proto::{
+    identity::Identity,
+    ids::Id,
+    plan::VerifiedPlan,
+    roster::VerifiedRoster,
+    wire::{CoordinatorMessage, JobStatus, RoundsReply, SignedReleaseHead, UploadPart},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tonic::Status;
+
+use super::{ServiceError, Traffic};
+use crate::{
+    round::{Aggregation, Effect, Event, Input, Job, Recovered, RecoveryError},
+    store::{EventRecord, NewEvent, ReleaseRow, Store, StoreError},
+};
+
+/// Requests handled before their effects are made durable together.
+const BATCH: usize = 256;
+
+/// What a session says to the engine.
+pub(super) enum Said {
+    Attached {
+        from: Id,
+        session: u64,
+        out: mpsc::Sender<Result<CoordinatorMessage, Status>>,
+        alive: oneshot::Sender<()>,
+    },
+    Input { session: u64, input: Input },
+    Detached { from: Id, session: u64 },
+}
+
+/// A published round.
+pub(super) struct Published {
+    pub(super) round: u32,
+    pub(super) head: SignedReleaseHead,
+    pub(super) sum: Vec<u8>,
+}
+
+enum Request {
+    Said(Said, oneshot::Sender<()>),
+    Chunk { from: Id, part: UploadPart, done: oneshot::Sender<Result<(), Status>> },
+    ReleaseFrom { round: u32, reply: oneshot::Sender<Option<Published>> },
+    Status(oneshot::Sender<JobStatus>),
+    Rounds(oneshot::Sender<RoundsReply>),
+    Stop,
+}
+
+/// The way to the engine, for any number of tasks.
+#[derive(Clone)]
+pub(super) struct Handle {
+    requests: Sender<Request>,
+    sessions: Arc<AtomicU64>,
+    changes: watch::Receiver<u64>,
+}
+
+fn stopped<E>(_: E) -> Status {
+    Status::unavailable("the coordinator is stopping")
+}
+
+impl Handle {
+    pub(super) fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// Says something and waits until it is durable: one request in flight per session bounds memory.
+    pub(super) async fn say(&self, said: Said) -> Result<(), Status> {
+        let (done, wait) = oneshot::channel();
+        self.requests.send(Request::Said(said, done)).map_err(stopped)?;
+        wait.await.map_err(stopped)
+    }
+
+    pub(super) async fn chunk(&self, from: Id, part: UploadPart) -> Result<(), Status> {
+        let (done, wait) = oneshot::channel();
+        self.requests.send(Request::Chunk { from, part, done }).map_err(stopped)?;
+        wait.await.map_err(stopped)?
+    }
+
+    pub(super) async fn release_from(&self, round: u32) -> Result<Option<Published>, Status> {
+        let (reply, wait) = oneshot::channel();
+        self.requests.send(Request::ReleaseFrom { round, reply }).map_err(stopped)?;
+        wait.await.map_err(stopped)
+    }
+
+    pub(super) async fn status(&self) -> Result<JobStatus, Status> {
+        let (reply, wait) = oneshot::channel();
+        self.requests.send(Request::Status(reply)).map_err(stopped)?;
+        wait.await.map_err(stopped)
+    }
+
+    pub(super) async fn rounds(&self) -> Result<RoundsReply, Status> {
+        let (reply, wait) = oneshot::channel();
+        self.requests.send(Request::Rounds(reply)).map_err(stopped)?;
+        wait.await.map_err(stopped)
+    }
+}
+
+/// The running thread.
+pub(super) struct Engine {
+    requests: Sender<Request>,
+    thread: JoinHandle<()>,
+}
+
+impl Engine {
+    /// Rebuilds the job from the store and starts the thread. The last value is filled if it fails.
+    pub(super) fn start(
+        identity: Arc<Identity>,
+        roster: Arc<VerifiedRoster>,
+        plan: Arc<VerifiedPlan>,
+        store: impl Store + 'static,
+        traffic: Arc<Traffic>,
+    ) -> Result<(Self, Handle, oneshot::Receiver<String>), ServiceError> {
+        let mut job = Job::new(identity, roster, plan, now_ms())?;
+        let events = recover(&mut job, &store)?;
+        tracing::info!(events, "state recovered");
+        let (requests, inbox) = channel();
+        let (changed, changes) = watch::channel(0);
+        let (failed, stopped) = oneshot::channel();
+        let mut core = Core { job, store, sessions: BTreeMap::new(), traffic, changed };
+        let thread = std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || {
+                if let Err(error) = core.run(&inbox) {
+                    tracing::error!(%error, "engine stopped");
+                    let _ = failed.send(error.to_string());
+                }
+            })
+            .map_err(|e| ServiceError::Engine(e.to_string()))?;
+        let handle = Handle { requests: requests.clone(), sessions: Arc::default(), changes };
+        Ok((Self { requests, thread }, handle, stopped))
+    }
+
+    /// Completes when `ended` does, and closes every session, so that the server can end.
+    pub(super) fn closing(&self, ended: impl Future<Output = ()>) -> impl Future<Output = ()> {
+        let requests = self.requests.clone();
+        async move {
+            ended.await;
+            let _ = requests.send(Request::Stop);
+        }
+    }
+
+    pub(super) fn join(self) {
+        let _ = self.requests.send(Request::Stop);
+        let _ = self.thread.join();
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn recover(job: &mut Job, store: &impl Store) -> Result<u64, ServiceError> {
+    let mut events = 0;
+    let mut failed: Option<RecoveryError> = None;
+    let broken = |record: &EventRecord, why: String| RecoveryError { round: record.round, attempt: record.attempt, why };
+    store.replay(&mut |record| {
+        events += 1;
+        if failed.is_some() {
+            return Ok(());
+        }
+        let event = match Event::decode(&record.kind, &record.body) {
+            Ok(event) => event,
+            Err(error) => {
+                failed = Some(broken(&record, error.to_string()));
+                return Ok(());
+            }
+        };
+        let recovered = Recovered { round: record.round, attempt: record.attempt, event, at_ms: record.at_ms };
+        let mut release = |round| published(store, round).ok().flatten().map(|it| (it.head, it.sum));
+        if let Err(error) = job.replay(recovered, &mut release) {
+            failed = Some(error);
+        }
+        Ok(())
+    })?;
+    failed.map_or(Ok(events), |error| Err(error.into()))
+}
+
+fn published(store: &impl Store, round: u32) -> Result<Option<Published>, StoreError> {
+    let row = store.release(round)?;
+    Ok(row.map(|row| {
+        let head = SignedReleaseHead { head: row.head, signature: row.signature };
+        Published { round: row.round, head, sum: row.sum }
+    }))
+}
+
+struct Session {
+    number: u64,
+    out: mpsc::Sender<Result<CoordinatorMessage, Status>>,
+    _alive: oneshot::Sender<()>,
+}
+
+struct Core<S> {
+    job: Job,
+    store: S,
+    sessions: BTreeMap<Id, Session>,
+    traffic: Arc<Traffic>,
+    changed: watch::Sender<u64>,
+}
+
+/// What is answered once a batch is durable.
+enum Reply {
+    Done(oneshot::Sender<()>),
+    Chunk(oneshot::Sender<Result<(), Status>>, Result<(), Status>),
+}
+
+impl<S: Store> Core<S> {
+    fn run(&mut self, inbox: &Receiver<Request>) -> Result<(), StoreError> {
+        let effects = self.job.resume(now_ms());
+        self.execute(effects)?;
+        loop {
+            let now = now_ms();
+            let wake = self.job.next_wake_ms(now).map_or(60_000, |at| at.saturating_sub(now).min(60_000));
+            let first = match inbox.recv_timeout(Duration::from_millis(wake.max(1))) {
+                Ok(request) => Some(request),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            let (mut effects, mut replies) = (Vec::new(), Vec::new());
+            if first.is_none() {
+                effects = self.job.handle(Input::Tick, now_ms());
+            }
+            for request in first.into_iter().chain(inbox.try_iter().take(BATCH)) {
+                if matches!(request, Request::Stop) {
+                    self.sessions.clear();
+                    return Ok(());
+                }
+                self.request(request, &mut effects, &mut replies);
+            }
+            let moved = !effects.is_empty();
+            self.execute(effects)?;
+            for reply in replies {
+                match reply {
+                    Reply::Done(done) => drop(done.send(())),
+                    Reply::Chunk(done, result) => drop(done.send(result)),
+                }
+            }
+            if moved {
+                self.changed.send_modify(|count| *count += 1);
+            }
+        }
+    }
+
+    fn request(&mut self, request: Request, effects: &mut Vec<Effect>, replies: &mut Vec<Reply>) {
+        let now = now_ms();
+        match request {
+            Request::Said(said, done) => {
+                match said {
+                    Said::Attached { from, session, out, alive } => {
+                        // A second session of one member ends the first: the newer one is the live one.
+                        self.sessions.insert(from, Session { number: session, out, _alive: alive });
+                    }
+                    Said::Input { session, input } => {
+                        if self.is_current(&input, session) {
+                            effects.extend(self.job.handle(input, now));
+                        }
+                    }
+                    Said::Detached { from, session } => {
+                        if self.sessions.get(&from).is_none_or(|current| current.number == session) {
+                            self.sessions.remove(&from);
+                            effects.extend(self.job.handle(Input::Gone { from }, now));
+                        }
+                    }
+                }
+                replies.push(Reply::Done(done));
+            }
+            Request::Chunk { from, part, done } => {
+                let result = self.job.handle_chunk(&from, part, now);
+                let result = result.map(|more| effects.extend(more));
+                replies.push(Reply::Chunk(done, result.map_err(|refused| Status::failed_precondition(refused.0))));
+            }
+            Request::ReleaseFrom { round, reply } => {
+                let next = self.store.releases_from(round).ok().and_then(|rounds| rounds.first().copied());
+                let release = next.and_then(|round| published(&self.store, round).ok().flatten());
+                let _ = reply.send(release);
+            }
+            Request::Status(reply) => {
+                let mut status = self.job.status(now);
+                status.bytes_in = self.traffic.received.load(Ordering::Relaxed);
+                status.bytes_out = self.traffic.sent.load(Ordering::Relaxed);
+                let _ = reply.send(status);
+            }
+            Request::Rounds(reply) => drop(reply.send(self.job.rounds())),
+            Request::Stop => {}
+        }
+    }
+
+    fn is_current(&self, input: &Input, session: u64) -> bool {
+        let from = match input {
+            Input::Hello { from, .. }
+            | Input::Protocol { from, .. }
+            | Input::Refusal { from, .. }
+            | Input::Evaluation { from, .. } => from,
+            _ => return false,
+        };
+        self.sessions.get(from).is_some_and(|current| current.number == session)
+    }
+
+    /// Executes effects: all that must be durable first, in one commit, then what is said, then what comes back as
+    /// further input.
+    fn execute(&mut self, effects: Vec<Effect>) -> Result<(), StoreError> {
+        let mut todo = effects;
+        while !todo.is_empty() {
+            let (mut records, mut sends, mut later) = (Vec::new(), Vec::new(), Vec::new());
+            for effect in todo {
+                match effect {
+                    Effect::Record { round, attempt, event } => records.push(new_event(round, attempt, &event)),
+                    Effect::PutChunk { round, attempt, from, index, bytes } => {
+                        self.store.put_chunk(round, attempt, &from, index, &bytes)?;
+                    }
+                    Effect::SyncInput { round, attempt, from } => self.store.sync_input(round, attempt, &from)?,
+                    Effect::Publish(publication) => {
+                        records.push(new_event(publication.round, publication.attempt, &publication.event));
+                        let row = ReleaseRow {
+                            round: publication.round,
+                            head: publication.head.head,
+                            signature: publication.head.signature,
+                            sum: publication.sum,
+                        };
+                        self.store.put_release(&std::mem::take(&mut records), &row)?;
+                        tracing::info!(round = publication.round, attempt = publication.attempt, "released");
+                    }
+                    Effect::Send { .. } | Effect::Close { .. } => sends.push(effect),
+                    Effect::AskUpload { .. } | Effect::Aggregate(_) | Effect::DropInputs { .. } => later.push(effect),
+                }
+            }
+            if !records.is_empty() {
+                self.store.append(&records)?;
+            }
+            for effect in sends {
+                self.speak(effect);
+            }
+            todo = Vec::new();
+            for effect in later {
+                todo.extend(self.come_back(effect)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn speak(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { to, message } => {
+                let Some(session) = self.sessions.get(&to) else { return };
+                let message = CoordinatorMessage { kind: Some(message) };
+                if session.out.try_send(Ok(message)).is_err() {
+                    // It does not read: close, so that it comes back and is told where the round stands.
+                    self.sessions.remove(&to);
+                }
+            }
+            Effect::Close { to } => drop(self.sessions.remove(&to)),
+            _ => {}
+        }
+    }
+
+    fn come_back(&mut self, effect: Effect) -> Result<Vec<Effect>, StoreError> {
+        Ok(match effect {
+            Effect::AskUpload { from, round, attempt } => {
+                let chunks = self.store.chunks_held(round, attempt, &from)?;
+                self.job.handle(Input::Held { from, round, attempt, chunks }, now_ms())
+            }
+            Effect::Aggregate(aggregation) => {
+                let (round, attempt) = (aggregation.round, aggregation.attempt);
+                let sum = self.aggregate(&aggregation);
+                self.job.handle(Input::Summed { round, attempt, sum }, now_ms())
+            }
+            Effect::DropInputs { round, attempt } => {
+                self.store.drop_attempt_inputs(round, attempt)?;
+                Vec::new()
+            }
+            _ => Vec::new(),
+        })
+    }
+
+    /// The exact ring sum, packed: one chunk at a time, so memory is that of one chunk and the sum.
+    fn aggregate(&self, work: &Aggregation) -> Result<Vec<u8>, String> {
+        let mut sum = Vec::new();
+        let mut values = Vec::new();
+        for index in 0..work.chunks {
+            values.clear();
+            let mut read = |position, out: &mut Vec<u8>| {
+                let id = work.id(position).ok_or("unknown position")?;
+                let read = self.store.read_chunk(work.round, work.attempt, id, index, out);
+                read.map_err(|e| e.to_string())
+            };
+            work.revealed.unmask_chunk(index, &mut read, &mut values).map_err(|e| e.to_string())?;
+            consilium_crypto::ring::pack(work.revealed.attempt().params().ring(), &values, &mut sum);
+        }
+        Ok(sum)
+    }
+}
+
+fn new_event(round: u32, attempt: u32, event: &Event) -> NewEvent {
+    NewEvent { round, attempt, kind: event.kind().to_owned(), body: event.encode(), at_ms: now_ms() }
+}
+

@@ -1,0 +1,71 @@
+//! The operators' side of the service: questions only.
+
+use std::{pin::Pin, time::Duration};
+
+use consilium_proto::{
+    roster::Caller,
+    wire::{JobStatus, RoundsReply, RoundsRequest, StatusRequest, operator_server::Operator},
+};
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+
+use super::engine::Handle;
+
+/// Least time between two updates of a watcher.
+const PACE: Duration = Duration::from_millis(250);
+
+pub(super) struct Service {
+    engine: Handle,
+}
+
+impl Service {
+    pub(super) fn new(engine: Handle) -> Self {
+        Self { engine }
+    }
+}
+
+fn operator<T>(request: &Request<T>) -> Result<(), Status> {
+    match request.extensions().get::<Caller>() {
+        Some(Caller::Operator(_)) => Ok(()),
+        _ => Err(Status::permission_denied("only the roster's operators may call this")),
+    }
+}
+
+#[tonic::async_trait]
+impl Operator for Service {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<JobStatus, Status>> + Send>>;
+
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<JobStatus>, Status> {
+        operator(&request)?;
+        Ok(Response::new(self.engine.status().await?))
+    }
+
+    async fn rounds(&self, request: Request<RoundsRequest>) -> Result<Response<RoundsReply>, Status> {
+        operator(&request)?;
+        Ok(Response::new(self.engine.rounds().await?))
+    }
+
+    async fn watch(&self, request: Request<StatusRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        operator(&request)?;
+        let engine = self.engine.clone();
+        let (out, updates) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let mut changes = engine.changes();
+            loop {
+                let Ok(status) = engine.status().await else { return };
+                if out.send(Ok(status)).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(PACE).await;
+                tokio::select! {
+                    changed = changes.changed() => if changed.is_err() { return },
+                    // The clock in the status moves even when nothing else does.
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    () = out.closed() => return,
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(updates))))
+    }
+}

@@ -1,0 +1,91 @@
+//! A process of the consortium, its log, its end.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// A running process whose JSON log can be asked. Killed when dropped.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `program`; what it logs goes to `log`, after what is there already.
+    pub fn start(program: &str, arguments: &[&str], log: PathBuf) -> Self {
+        let file = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a log file"))
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program}: {error}"));
+        Self { child, log }
+    }
+
+    /// Everything it logged that is JSON, oldest first.
+    pub fn events(&self) -> Vec<Value> {
+        let text = self.text();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Everything it printed.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Events of one kind.
+    pub fn events_of(&self, kind: &str) -> Vec<Value> {
+        self.events().into_iter().filter(|event| event["event"] == kind).collect()
+    }
+
+    /// Waits for an event of a kind in a round or later.
+    pub fn wait_for(&self, kind: &str, round: u64) -> Value {
+        let found = || self.events_of(kind).into_iter().find(|event| event["round"].as_u64() >= Some(round));
+        wait_until(&format!("\"{kind}\" of round {round} in {}", self.log.display()), || self.text(), found)
+    }
+
+    /// SIGKILL, and the end.
+    pub fn kill(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    /// SIGTERM, and the exit status.
+    pub fn terminate(&mut self) -> ExitStatus {
+        drop(Command::new("kill").arg(self.child.id().to_string()).status());
+        self.wait()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let log = self.log.display().to_string();
+        let text = self.text();
+        wait_until(&format!("the end of the process of {log}"), || text.clone(), || self.child.try_wait().expect("a child"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Polls until there is something; fails with `context` after two minutes.
+pub fn wait_until<T>(what: &str, context: impl Fn() -> String, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < Duration::from_secs(120), "waited two minutes for {what}:\n{}", context());
+        sleep(Duration::from_millis(20));
+    }
+}
