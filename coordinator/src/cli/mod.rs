@@ -1,0 +1,134 @@
+//! The operator's terminal: the `consilium` binary, and nothing that can open an organization's update.
+//!
+//! Two kinds of commands. Those on documents (keys, roster, plan, signatures) read and write files and touch no network.
+//! Those on a job ([`view`], [`watch`]) only read what the coordinator shows to the roster's operators. Every table has
+//! `--json`; every number says whose view it is.
+//!
+//! Exit codes are a promise, listed in `consilium --help`.
+
+mod connect;
+mod failure;
+mod json;
+mod keys;
+mod plan;
+mod roster;
+mod sign;
+mod table;
+mod target;
+mod view;
+mod watch;
+
+use std::{
+    io::{IsTerminal as _, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use consilium_crypto::digest::Digest;
+use consilium_proto::signed::{MAX_DOCUMENT_BYTES, Signatures};
+
+use crate::files;
+pub use connect::{ConnectError, connect};
+pub use failure::Failure;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; `watch`: the job is finished
+  1  refused or failed; the message names what and the cure
+  2  the command line is wrong
+  3  the coordinator cannot be reached
+
+Example, a consortium from nothing:
+  consilium keygen --id coordinator --out keys/coordinator
+  consilium roster build --consortium heart --coordinator keys/coordinator/party.toml \\
+      --organization site-1.toml site-2.toml site-3.toml --operator keys/ada/party.toml --out roster.toml
+  consilium roster fingerprint roster.toml
+  consilium plan new --template template.toml --roster roster.toml --model MODEL --out plan.toml
+  consilium watch --config operator.toml";
+
+/// Keys, rosters, plans, and a view of the running job.
+#[derive(Debug, Parser)]
+#[command(name = "consilium", version, about, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Keygen(keys::Keygen),
+    #[command(subcommand)]
+    Roster(roster::Roster),
+    Sign(sign::Sign),
+    #[command(subcommand)]
+    Plan(plan::Plan),
+    Status(view::Status),
+    Rounds(view::Rounds),
+    Watch(watch::Watch),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = std::io::stdout();
+    match run(cli, &mut out) {
+        Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "consilium: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
+    match cli.command {
+        Command::Keygen(command) => command.run(out),
+        Command::Roster(command) => command.run(out),
+        Command::Sign(command) => command.run(out),
+        Command::Plan(command) => command.run(out),
+        Command::Status(command) => command.run(out),
+        Command::Rounds(command) => command.run(out),
+        Command::Watch(command) => {
+            let terminal = std::io::stdout().is_terminal();
+            command.run(out, terminal)
+        }
+    }
+}
+
+/// A document's text.
+fn read_document(path: &Path) -> Result<String, Failure> {
+    Ok(files::read_text(path, MAX_DOCUMENT_BYTES as u64)?)
+}
+
+/// `FILE.sig`.
+fn signature_path(path: &Path) -> std::path::PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".sig");
+    name.into()
+}
+
+/// The signatures beside a document; none if there is no such file yet.
+fn read_signatures(path: &Path) -> Result<Signatures, Failure> {
+    let path = signature_path(path);
+    match files::read_text(&path, MAX_DOCUMENT_BYTES as u64) {
+        Ok(text) => Signatures::parse(&text).map_err(|e| Failure::in_file(&path, e)),
+        Err(files::FileError::Missing { .. }) => Ok(Signatures::default()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn parse_digest(text: &str) -> Result<Digest, String> {
+    text.trim().parse().map_err(|e: consilium_crypto::digest::NotADigest| e.to_string())
+}
+
+fn today() -> jiff::civil::Date {
+    jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::now()).date()
+}
+
+/// Writes a JSON value as text, one line at the end.
+fn write_json(out: &mut dyn Write, value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(Failure::refused)?;
+    writeln!(out, "{text}")?;
+    Ok(())
+}

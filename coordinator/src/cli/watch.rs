@@ -1,0 +1,304 @@
+//! `consilium watch`: the view, kept up to date until the job is finished.
+//!
+//! On a terminal the view is redrawn in place with three ANSI sequences (up, clear line, clear below); elsewhere each ended
+//! attempt is one line. The coordinator pushes; nothing is polled. A connection that was there once and breaks is dialled
+//! again with growing pauses, because a coordinator that restarts goes on with the same round.
+
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use consilium_proto::{plan::VerifiedPlan, wire};
+use rand::RngExt as _;
+
+use super::{
+    Failure, json,
+    table::{bytes, clean, epsilon, span},
+    target::{Target, TargetArgs, block_on},
+    view,
+};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Follows the job until it is finished.
+///
+/// On a terminal, a view that is redrawn in place; elsewhere, or with --plain, a line for each round that ends. Goes on by
+/// itself when the coordinator restarts.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  consilium watch --config operator.toml
+  consilium watch --config operator.toml --plain | tee job.log
+  consilium watch --config operator.toml --json | jq .round
+
+Ends with exit code 0 when the job is finished, 3 when the coordinator cannot be reached.")]
+pub(super) struct Watch {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// A line for each round that ends, also on a terminal.
+    #[arg(long, conflicts_with = "json")]
+    plain: bool,
+    /// A JSON object for each update, one a line.
+    #[arg(long)]
+    json: bool,
+    /// How long to wait for a coordinator that was there and went away, seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    give_up_s: u32,
+    /// Wait as long for a coordinator that is not there yet.
+    #[arg(long)]
+    wait: bool,
+}
+
+impl Watch {
+    pub(super) fn run(self, out: &mut dyn Write, terminal: bool) -> Result<(), Failure> {
+        let mode = match (self.json, terminal && !self.plain) {
+            (true, _) => Mode::Json,
+            (false, true) => Mode::InPlace { drawn: 0 },
+            (false, false) => Mode::Plain(Printed::default()),
+        };
+        let patience = Duration::from_secs(self.give_up_s.into());
+        let target = self.target.resolve()?;
+        let mut display = Display { mode, out };
+        block_on(follow(&target, &mut display, patience, self.wait))
+    }
+}
+
+async fn follow(
+    target: &Target,
+    display: &mut Display<'_>,
+    patience: Duration,
+    wait: bool,
+) -> Result<(), Failure> {
+    let mut pause = FIRST_PAUSE;
+    let mut last_seen = wait.then(Instant::now);
+    loop {
+        let mut seen = false;
+        let broken = match one_connection(target, display, &mut seen).await {
+            Ok(()) => return Ok(()),
+            Err(Failure::Unreachable(why)) => why,
+            Err(failure) => return Err(failure),
+        };
+        if seen {
+            (last_seen, pause) = (Some(Instant::now()), FIRST_PAUSE);
+        }
+        match last_seen {
+            Some(since) if since.elapsed() < patience => {}
+            _ => return Err(Failure::Unreachable(broken)),
+        }
+        display.lost(&broken, pause)?;
+        // Spread, so that a restarted coordinator does not meet everybody at once.
+        tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.75..1.25))).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Until the job is finished, or an error. `seen`: whether an update arrived.
+async fn one_connection(target: &Target, display: &mut Display<'_>, seen: &mut bool) -> Result<(), Failure> {
+    let mut client = target.client().await?;
+    let mut updates = target.answer(client.watch(wire::StatusRequest {})).await?;
+    let mut clock = tokio::time::interval(Duration::from_secs(1));
+    let mut last: Option<(wire::JobStatus, Instant)> = None;
+    loop {
+        tokio::select! {
+            update = updates.message() => {
+                let Some(status) = update.map_err(|status| target.failed(&status))? else {
+                    let address = target.address();
+                    return Err(Failure::Unreachable(format!("the coordinator at {address} closed the connection")));
+                };
+                *seen = true;
+                display.update(&status, target.plan.as_ref())?;
+                if status.state == "finished" {
+                    return Ok(());
+                }
+                last = Some((status, Instant::now()));
+            }
+            _ = clock.tick() => {
+                if let Some((status, at)) = &last {
+                    display.tick(status, at.elapsed(), target.plan.as_ref())?;
+                }
+            }
+        }
+    }
+}
+
+struct Display<'a> {
+    mode: Mode,
+    out: &'a mut dyn Write,
+}
+
+enum Mode {
+    /// How many lines stand above the cursor.
+    InPlace {
+        drawn: usize,
+    },
+    Plain(Printed),
+    Json,
+}
+
+/// What plain mode has said already: a round, and later its test result.
+#[derive(Default)]
+struct Printed {
+    /// Last attempt with a line.
+    last: Option<(u32, u32)>,
+    /// Round and attempt whose line had no test result yet.
+    untested: Vec<(u32, u32)>,
+}
+
+impl Display<'_> {
+    fn update(&mut self, status: &wire::JobStatus, plan: Option<&VerifiedPlan>) -> Result<(), Failure> {
+        match &mut self.mode {
+            Mode::InPlace { .. } => self.draw(status, plan)?,
+            Mode::Plain(printed) => {
+                for line in printed.lines(status, plan) {
+                    writeln!(self.out, "{line}")?;
+                }
+            }
+            Mode::Json => {
+                let text = serde_json::to_string(&json::status(status, plan)).map_err(Failure::refused)?;
+                writeln!(self.out, "{text}")?;
+            }
+        }
+        self.out.flush()?;
+        Ok(())
+    }
+
+    /// Lets a view's clocks run between updates.
+    fn tick(
+        &mut self,
+        status: &wire::JobStatus,
+        since: Duration,
+        plan: Option<&VerifiedPlan>,
+    ) -> Result<(), Failure> {
+        if !matches!(self.mode, Mode::InPlace { .. }) {
+            return Ok(());
+        }
+        let since = since.as_secs_f64();
+        let mut now = status.clone();
+        now.step_seconds += since;
+        now.seconds += since;
+        now.deadline_seconds = (now.deadline_seconds - since).max(0.0);
+        self.draw(&now, plan)?;
+        self.out.flush()?;
+        Ok(())
+    }
+
+    fn draw(&mut self, status: &wire::JobStatus, plan: Option<&VerifiedPlan>) -> Result<(), Failure> {
+        let (width, height) = size();
+        // What is not the table takes a dozen lines.
+        let lines = view::frame(status, plan, height.saturating_sub(14).max(3));
+        self.place(lines.into_iter().take(height.saturating_sub(1)).map(|line| cut(&line, width)).collect())
+    }
+
+    /// Puts lines where the last ones stood.
+    fn place(&mut self, lines: Vec<String>) -> Result<(), Failure> {
+        let Mode::InPlace { drawn } = &mut self.mode else { return Ok(()) };
+        if *drawn > 0 {
+            write!(self.out, "\x1b[{drawn}A\r")?;
+        }
+        for line in &lines {
+            writeln!(self.out, "\x1b[2K{line}")?;
+        }
+        write!(self.out, "\x1b[J")?;
+        *drawn = lines.len();
+        Ok(())
+    }
+
+    fn lost(&mut self, why: &str, pause: Duration) -> Result<(), Failure> {
+        let line = format!("{why}; trying again in {}", span(pause.as_secs_f64()));
+        match &mut self.mode {
+            Mode::InPlace { drawn } => {
+                // Below what is known; the next view begins after it.
+                *drawn = 0;
+                writeln!(self.out, "{}", cut(&line, size().0))?;
+                self.out.flush()?;
+            }
+            Mode::Plain(_) | Mode::Json => {
+                let _ = writeln!(std::io::stderr(), "consilium: {line}");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn size() -> (usize, usize) {
+    let (width, height) = terminal_size::terminal_size().map_or((100, 40), |(w, h)| (w.0.into(), h.0.into()));
+    (width, height)
+}
+
+/// A line that wraps would spoil the count of lines.
+fn cut(line: &str, width: usize) -> String {
+    line.chars().take(width.max(20)).collect()
+}
+
+impl Printed {
+    fn lines(&mut self, status: &wire::JobStatus, plan: Option<&VerifiedPlan>) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.last.is_none() {
+            let note = plan.map(|plan| plan.document().privacy.note.as_str()).filter(|note| !note.is_empty());
+            lines.push(format!("{}; training metrics are of {}", view::now(status), json::TRAINING_VIEW));
+            lines.extend(note.map(|note| format!("note: {}", clean(note))));
+            self.last = Some((0, 0));
+        }
+        for round in &status.recent {
+            let key = (round.round, round.attempt);
+            if self.last < Some(key) {
+                lines.push(round_line(status, round));
+                self.last = Some(key);
+                if round.test_accuracy.is_none() {
+                    self.untested.push(key);
+                }
+            } else if round.test_accuracy.is_some() && self.untested.contains(&key) {
+                self.untested.retain(|other| *other != key);
+                lines.push(format!("round {}/{}  {}", round.round, status.rounds, test(round)));
+            }
+        }
+        if status.state == "finished" {
+            lines.push(format!("{}: finished, {}", clean(&status.job), view::progress(status)));
+        }
+        lines
+    }
+}
+
+/// One ended attempt in one line.
+fn round_line(status: &wire::JobStatus, round: &wire::RoundSummary) -> String {
+    let mut parts = vec![format!("round {}/{}", round.round, status.rounds)];
+    if round.attempt > 1 || round.outcome != "released" {
+        parts.push(format!("attempt {}", round.attempt));
+    }
+    parts.push(clean(&round.outcome));
+    if !round.culprits.is_empty() {
+        parts.push(format!("named: {}", clean(&round.culprits.join(", "))));
+    }
+    if !round.survivors.is_empty() {
+        parts.push(format!("{}/{} survivors", round.survivors.len(), status.members.len()));
+    }
+    if let Some((loss, accuracy)) = round.train_loss.zip(round.train_accuracy) {
+        parts.push(format!("train (all, noisy) loss {loss:.3} accuracy {accuracy:.3}"));
+    }
+    if round.test_accuracy.is_some() {
+        parts.push(test(round));
+    }
+    if let Some(spent) = &round.spent {
+        parts.push(format!("ε {} (others {})", epsilon(spent.epsilon), epsilon(spent.epsilon_local)));
+    }
+    parts.push(bytes(round.upload_bytes));
+    parts.push(span(round.seconds));
+    parts.join("  ")
+}
+
+fn test(round: &wire::RoundSummary) -> String {
+    let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
+    format!(
+        "test ({}) loss {} accuracy {} macro {}",
+        clean(&round.evaluator),
+        number(round.test_loss),
+        number(round.test_accuracy),
+        number(round.test_macro_accuracy)
+    )
+}
+
+#[cfg(test)]
+mod tests;

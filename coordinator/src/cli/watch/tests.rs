@@ -1,0 +1,130 @@
+//! The view in place, on a terminal of four sequences.
+
+use super::*;
+
+/// Understands what the display writes: up, return, clear line, clear below, text, newline.
+#[derive(Default)]
+struct Screen {
+    rows: Vec<String>,
+    row: usize,
+}
+
+impl Screen {
+    fn feed(&mut self, text: &str) {
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            if let Some(escape) = rest.strip_prefix("\x1b[") {
+                let end = escape
+                    .find(|c: char| c.is_ascii_alphabetic())
+                    .expect("an escape sequence ends in a letter");
+                let (number, letter) = (&escape[..end], &escape[end..=end]);
+                match letter {
+                    "A" => self.row -= number.parse::<usize>().expect("a number of lines"),
+                    "K" => self.set(String::new()),
+                    "J" => self.rows.truncate(self.row),
+                    other => panic!("the display wrote {other}"),
+                }
+                rest = &escape[end + 1..];
+                continue;
+            }
+            match c {
+                '\r' => {}
+                '\n' => self.row += 1,
+                c => {
+                    let line = self.rows.get(self.row).cloned().unwrap_or_default();
+                    self.set(line + &c.to_string());
+                }
+            }
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+
+    fn set(&mut self, line: String) {
+        while self.rows.len() <= self.row {
+            self.rows.push(String::new());
+        }
+        self.rows[self.row] = line;
+    }
+}
+
+fn status(step: &str, rounds: u32) -> wire::JobStatus {
+    let recent = (1..=rounds)
+        .map(|round| wire::RoundSummary {
+            round,
+            attempt: 1,
+            outcome: "released".into(),
+            seconds: 2.0,
+            ..Default::default()
+        })
+        .collect();
+    wire::JobStatus {
+        job: "job".into(),
+        state: "running".into(),
+        round: rounds + 1,
+        rounds: 10,
+        attempt: 1,
+        step: step.into(),
+        step_seconds: 1.0,
+        deadline_seconds: 30.0,
+        recent,
+        ..Default::default()
+    }
+}
+
+fn show(run: impl FnOnce(&mut Display<'_>)) -> Screen {
+    let mut bytes = Vec::new();
+    run(&mut Display { mode: Mode::InPlace { drawn: 0 }, out: &mut bytes });
+    let mut screen = Screen::default();
+    screen.feed(&String::from_utf8(bytes).unwrap());
+    screen
+}
+
+#[test]
+fn a_view_replaces_the_one_before_it() {
+    let one = show(|display| display.update(&status("vote", 1), None).unwrap());
+    let many = show(|display| {
+        // Longer views before it must leave nothing behind.
+        for rounds in [0, 3, 2] {
+            display.update(&status("input", rounds), None).unwrap();
+        }
+        display.tick(&status("input", 2), Duration::from_secs(5), None).unwrap();
+        display.update(&status("vote", 1), None).unwrap();
+    });
+    assert_eq!(many.rows, one.rows);
+    assert!(
+        one.rows[0].starts_with("job: running, round 2 of 10, attempt 1, step vote for 1.0 s"),
+        "{}",
+        one.rows[0]
+    );
+    assert!(one.rows[1].contains("1/10 rounds, 10 %, about 18.0 s left"), "{}", one.rows[1]);
+}
+
+#[test]
+fn clocks_run_between_updates() {
+    let screen = show(|display| {
+        display.update(&status("input", 1), None).unwrap();
+        display.tick(&status("input", 1), Duration::from_secs(5), None).unwrap();
+    });
+    assert!(screen.rows[0].contains("step input for 6.0 s, 25.0 s to the deadline"), "{}", screen.rows[0]);
+}
+
+#[test]
+fn a_break_is_written_below_the_view_and_the_next_view_below_that() {
+    let screen = show(|display| {
+        display.update(&status("input", 1), None).unwrap();
+        display.lost("the line is dead", Duration::from_secs(2)).unwrap();
+        display.update(&status("vote", 1), None).unwrap();
+    });
+    let at = screen.rows.iter().position(|row| row == "the line is dead; trying again in 2.0 s").unwrap();
+    assert!(
+        screen.rows[0].contains("step input") && screen.rows[at + 1].contains("step vote"),
+        "{:?}",
+        screen.rows
+    );
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal() {
+    assert_eq!(cut("abc", 80), "abc");
+    assert_eq!(cut(&"x".repeat(300), 80).len(), 80);
+}

@@ -1,0 +1,444 @@
+//! Transcripts of the commands on keys, rosters, signatures and plans, with the real binary.
+
+mod cli_common;
+
+use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _, process::Stdio};
+
+use clap::CommandFactory as _;
+use cli_common::{Desk, TEMPLATE, consortium, plan, said, vectors};
+use consilium_proto::{identity::Identity, plan::Plan};
+use serde_json::json;
+
+#[test]
+fn keys_are_private_and_never_overwritten() {
+    let desk = Desk::new();
+    let out = desk.ok("keygen --id site-1 --out keys/site-1 --valid-days 30");
+    assert!(out.contains("keys/site-1/identity.toml  private"), "{out}");
+    let private = desk.path("keys/site-1/identity.toml");
+    assert_eq!(std::fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
+    let before = desk.read("keys/site-1/identity.toml");
+    let identity = Identity::parse(&before).unwrap();
+    let party = desk.read("keys/site-1/party.toml");
+    assert!(party.contains(&identity.signing_key().verifying_key().to_string()));
+    assert!(!party.contains(&before.lines().find(|l| l.starts_with("signing_key")).unwrap()[15..60]));
+
+    let error = desk.refused("keygen --id site-1 --out keys/site-1");
+    assert!(error.contains("identity.toml: exists already and is not overwritten"), "{error}");
+    assert_eq!(desk.read("keys/site-1/identity.toml"), before);
+
+    std::fs::remove_file(&private).unwrap();
+    let error = desk.refused("keygen --id site-1 --out keys/site-1");
+    assert!(error.contains("party.toml: exists already"), "{error}");
+    assert!(!private.exists(), "no key without its public half");
+
+    let json = desk.json("keygen --id site-2 --out keys/site-2 --json");
+    assert_eq!(json["id"], "site-2");
+    assert_eq!(json["signing_key"].as_str().unwrap().len(), 64);
+
+    for line in
+        ["keygen --id Site-1 --out x", "keygen --id a --out x --valid-days 0", "keygen --id a", "nonsense"]
+    {
+        let said = desk.run(line);
+        assert_eq!(said.code, 2, "{line}: {said:?}");
+    }
+    assert!(desk.run("keygen --id Site-1 --out x").err.contains("a-z, 0-9"), "the rule is named");
+}
+
+#[test]
+fn a_roster_needs_everyone_and_its_pin() {
+    let desk = Desk::new();
+    let pin = consortium(&desk);
+    assert_eq!(pin.len(), 64);
+    let out = desk.ok(&format!("roster verify roster.toml --pin {pin}"));
+    assert!(out.contains("signed by all 3 organizations"), "{out}");
+    let shown = desk.json("roster show roster.toml --json");
+    assert_eq!(shown["fingerprint"], json!(pin));
+    assert_eq!(shown["quorum"], 3);
+    let signed: Vec<_> =
+        shown["parties"].as_array().unwrap().iter().map(|p| p["signature"].clone()).collect();
+    assert_eq!(signed, ["-", "yes", "yes", "yes", "-"]);
+    let table = desk.ok("roster show roster.toml");
+    assert!(table.contains("organization  site-2") && table.contains("Nothing here is verified"), "{table}");
+
+    // One signature short.
+    let all = desk.read("roster.toml.sig");
+    let two: String = all.lines().filter(|l| !l.starts_with("site-2")).map(|l| l.to_owned() + "\n").collect();
+    desk.write("roster.toml.sig", &two);
+    let error = desk.refused(&format!("roster verify roster.toml --pin {pin}"));
+    assert!(error.contains("needs 3 signatures") && error.contains("still missing: site-2"), "{error}");
+    // Lines that others sent are appended.
+    desk.write("roster.toml.sig", &(two + all.lines().find(|l| l.starts_with("site-2")).unwrap()));
+    desk.ok(&format!("roster verify roster.toml --pin {pin}"));
+
+    // A signature of another's.
+    let one = all.lines().next().unwrap();
+    desk.write(
+        "roster.toml.sig",
+        &all.replace(all.lines().nth(1).unwrap(), &one.replace("site-1", "site-2")),
+    );
+    let error = desk.refused(&format!("roster verify roster.toml --pin {pin}"));
+    assert!(error.contains("the signature of site-2 does not fit this roster"), "{error}");
+    assert!(desk.ok("roster show roster.toml").contains("BAD"));
+    desk.write("roster.toml.sig", "site-1 zz\n");
+    let error = desk.refused(&format!("roster verify roster.toml --pin {pin}"));
+    assert!(error.contains("roster.toml.sig") || error.contains("line 1"), "{error}");
+    desk.write("roster.toml.sig", &all);
+
+    let error = desk.refused(&format!("roster verify roster.toml --pin {}", "0".repeat(64)));
+    assert!(error.contains(&pin) && error.contains("by telephone"), "{error}");
+    assert_eq!(desk.run("roster verify roster.toml --pin 123").code, 2);
+
+    // A changed text.
+    let text = desk.read("roster.toml");
+    desk.write("roster.toml", &text.replace("heart", "herat"));
+    assert!(desk.refused(&format!("roster verify roster.toml --pin {pin}")).contains("fingerprint"));
+    desk.write("roster.toml", &(text.clone() + "\nsurprise = 1\n"));
+    let error = desk.refused("roster fingerprint roster.toml");
+    assert!(error.contains("roster.toml") && error.contains("unknown field `surprise`"), "{error}");
+}
+
+#[test]
+fn a_roster_is_built_only_from_sound_parties() {
+    let desk = Desk::new();
+    consortium(&desk);
+    let build =
+        |more: &str| format!("roster build --consortium heart --coordinator coordinator/party.toml {more}");
+    let three = "--organization site-1/party.toml site-2/party.toml site-3/party.toml";
+    let error = desk.refused(&build(&format!("{three} --out roster.toml")));
+    assert!(error.contains("exists already"), "{error}");
+    let error = desk.refused(&build("--organization site-1/party.toml site-2/party.toml --out r.toml"));
+    assert!(error.contains("organization count is 2"), "{error}");
+    let error = desk.refused(&build(&format!("{three} site-1/party.toml --out r.toml")));
+    assert!(error.contains("listed twice"), "{error}");
+    let error = desk.refused(&build(&format!("{three} --quorum 2 --out r.toml")));
+    assert!(error.contains("quorum is 2"), "{error}");
+    let error =
+        desk.refused(&build("--organization site-1/party.toml site-2/party.toml nowhere.toml --out r.toml"));
+    assert!(error.contains("nowhere.toml: there is no such file"), "{error}");
+    let error =
+        desk.refused(&build("--organization site-1/party.toml site-2/party.toml roster.toml --out r.toml"));
+    assert!(error.contains("not a party.toml"), "{error}");
+    // A private file given in the wrong place is refused without repeating its secrets.
+    let error = desk.refused(&build(
+        "--organization site-1/party.toml site-2/party.toml site-3/identity.toml --out r.toml",
+    ));
+    let secret = desk.read("site-3/identity.toml");
+    let secret =
+        secret.lines().find(|l| l.starts_with("signing_key")).unwrap().split('"').nth(1).unwrap().to_owned();
+    assert!(error.contains("not a party.toml") && !error.contains(&secret), "{error}");
+    assert!(!desk.path("r.toml").exists());
+    let json = desk.json(&build(&format!("{three} --plan-signer ada/party.toml --out r.toml --json")));
+    assert_eq!(json["to_sign"], json!(["site-1", "site-2", "site-3"]));
+    assert!(desk.ok("roster show r.toml").contains("plans are signed by ada"));
+}
+
+#[test]
+fn only_an_own_private_key_signs_and_only_what_it_may() {
+    let desk = Desk::new();
+    consortium(&desk);
+    let error = desk.refused("sign roster roster.toml --identity ada/identity.toml");
+    assert!(error.contains("lists no organization ada"), "{error}");
+    desk.ok("keygen --id site-1 --out other");
+    let error = desk.refused("sign roster roster.toml --identity other/identity.toml");
+    assert!(error.contains("lists site-1 with signing key"), "{error}");
+    let private = desk.path("site-1/identity.toml");
+    std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let error = desk.refused("sign roster roster.toml --identity site-1/identity.toml");
+    assert!(error.contains("0644") && error.contains("chmod 600"), "{error}");
+    std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let before = desk.read("roster.toml.sig");
+    desk.ok("sign roster roster.toml --identity site-1/identity.toml");
+    assert_eq!(
+        desk.read("roster.toml.sig"),
+        before,
+        "Ed25519 signs the same text alike, and a line is replaced"
+    );
+    let error = desk.refused("sign plan roster.toml --identity site-1/identity.toml");
+    assert!(error.contains("roster.toml") && error.contains("does not parse"), "{error}");
+    let error = desk.refused("sign plan nothing.toml --identity site-1/identity.toml");
+    assert!(error.contains("nothing.toml: there is no such file"), "{error}");
+    let error = desk.refused("sign roster roster.toml --identity site-1/party.toml");
+    assert!(error.contains("party.toml"), "{error}");
+    assert_eq!(desk.run("sign letter roster.toml --identity site-1/identity.toml").code, 2);
+    let json = desk.json("sign roster roster.toml --identity site-2/identity.toml --json");
+    assert_eq!((&json["kind"], &json["signer"]), (&json!("roster"), &json!("site-2")));
+}
+
+#[test]
+fn a_plan_is_what_follows_from_template_roster_and_model() {
+    let desk = Desk::new();
+    let pin = consortium(&desk);
+    plan(&desk);
+    let (document, derived) = Plan::parse(&desk.read("plan.toml")).unwrap();
+    assert_eq!(document.roster.to_string(), pin);
+    assert_eq!((document.cohort.organizations, document.cohort.colluders), (3, 1));
+    assert_eq!((document.cohort.min_survivors, derived.threshold, derived.honest), (3, 3, 2));
+
+    // The adapter's tensors are peft's own, with the head beside them.
+    let file = std::fs::read(vectors("tiny-all/adapter_model.safetensors")).unwrap();
+    let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    let header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&file[8..8 + length]).unwrap();
+    let mut expected: Vec<_> = header
+        .iter()
+        .filter(|(name, _)| *name != "__metadata__")
+        .map(|(name, tensor)| {
+            (name.clone(), serde_json::from_value::<Vec<u32>>(tensor["shape"].clone()).unwrap())
+        })
+        .collect();
+    expected.push(("head.bias".into(), vec![5]));
+    expected.push(("head.weight".into(), vec![5, 32]));
+    expected.sort();
+    let tensors: Vec<_> =
+        document.adapter.tensors.iter().map(|t| (t.name.clone(), t.shape.clone())).collect();
+    assert_eq!(tensors, expected);
+    for tensor in &document.adapter.tensors {
+        let is_a = tensor.name.contains("lora_A");
+        let uniform = is_a || tensor.name == "head.weight";
+        assert_eq!(tensor.trained, !is_a, "{}", tensor.name);
+        assert_eq!(tensor.bound, if uniform { (1.0 / 32f64.sqrt()) as f32 } else { 0.0 }, "{}", tensor.name);
+    }
+    let d = 4 * 32 * 4 + 5 * 33;
+    assert_eq!(derived.manifest.dimension(), d);
+    let least = 4.0 * (d as f64).sqrt();
+    let scale = document.encoding.scale;
+    assert!(scale >= least && scale / 2.0 < least && scale.log2().fract() == 0.0, "{scale}");
+    let needed = derived.encoding.ring_width(3, 40.0, derived.sigma_share).unwrap();
+    assert_eq!(document.encoding.ring_bits, needed, "the least that fits");
+    // The model's digests are those of its files.
+    for (digest, name) in [
+        (document.model.config, "config.json"),
+        (document.model.tokenizer, "tokenizer.json"),
+        (document.model.weights, "model.safetensors"),
+    ] {
+        let bytes = std::fs::read(vectors("tiny").join(name)).unwrap();
+        assert_eq!(digest, consilium_crypto::digest::Digest::of(&bytes), "{name}");
+    }
+
+    let json = desk.json(&format!("plan check plan.toml --roster roster.toml --pin {pin} --json"));
+    assert_eq!(json["signatures_verified"], true);
+    let numbers = &json["numbers"];
+    assert_eq!(
+        (&numbers["dimension"], &numbers["quorum"], &numbers["honest"]),
+        (&json!(d), &json!(3), &json!(2))
+    );
+    let bytes = (d as u64 + 2) * u64::from(needed);
+    assert_eq!(numbers["upload_bytes"], json!(bytes.div_ceil(8)));
+    let (spent, budget) = (numbers["epsilon"].as_f64().unwrap(), 6.0);
+    assert!(spent <= budget);
+    assert!(numbers["epsilon_local"].as_f64().unwrap() > spent);
+    assert!(numbers["attempts_in_budget"].as_u64().unwrap() >= 11);
+    let text = desk.ok("plan check plan.toml");
+    assert!(text.contains("sensitivity              Δ") && text.contains("not looked at"), "{text}");
+    assert!(text.contains("a title stands for a patient"), "{text}");
+    let shown = desk.ok("plan show plan.toml");
+    assert!(shown.contains("base_model.model.encoder.layer.1.attention.self.value.lora_B.weight"), "{shown}");
+    assert_eq!(desk.json("plan show plan.toml --json")["document"]["job"], "chapters");
+
+    // A quorum must have signed, and exactly this text.
+    let signatures = desk.read("plan.toml.sig");
+    desk.write("plan.toml.sig", signatures.lines().next().unwrap());
+    let error = desk.refused(&format!("plan check plan.toml --roster roster.toml --pin {pin}"));
+    assert!(error.contains("needs 3 signatures") && error.contains("site-2, site-3"), "{error}");
+    desk.write("plan.toml.sig", &signatures);
+    let text = desk.read("plan.toml");
+    desk.write("plan.toml", &text.replace("rounds = 10", "rounds = 11"));
+    let error = desk.refused(&format!("plan check plan.toml --roster roster.toml --pin {pin}"));
+    assert!(error.contains("does not fit this plan"), "{error}");
+}
+
+fn new_plan(desk: &Desk, template: &str, model: &str) -> cli_common::Said {
+    desk.write("t.toml", template);
+    let _ = std::fs::remove_file(desk.path("p.toml"));
+    desk.run(&format!("plan new --template t.toml --roster roster.toml --model {model} --out p.toml"))
+}
+
+#[test]
+fn layers_and_targets_choose_tensors() {
+    let desk = Desk::new();
+    consortium(&desk);
+    let tiny = vectors("tiny").display().to_string();
+    let names = |template: &str| {
+        let said = new_plan(&desk, template, &tiny);
+        assert_eq!(said.code, 0, "{said:?}");
+        let (plan, _) = Plan::parse(&desk.read("p.toml")).unwrap();
+        plan.adapter
+            .tensors
+            .iter()
+            .map(|t| t.name.replace("base_model.model.encoder.", ""))
+            .collect::<Vec<_>>()
+    };
+    let with = |targets: &str| TEMPLATE.replace(r#"["query", "value"]"#, targets);
+    assert_eq!(names(&with("[]")), ["head.bias", "head.weight"]);
+    assert_eq!(
+        names(&with("[\"intermediate.dense\"]\nlayers = [1]")),
+        [
+            "layer.1.intermediate.dense.lora_A.weight",
+            "layer.1.intermediate.dense.lora_B.weight",
+            "head.bias",
+            "head.weight"
+        ]
+    );
+    // With layers named, "dense" does not reach the pooler outside them: three in each layer.
+    assert_eq!(names(&with("[\"dense\"]\nlayers = [0, 1]")).len(), 2 * 3 * 2 + 2);
+    // Labels from a file beside the template.
+    desk.write("labels.txt", "x\ny\n\nz\n");
+    let file = TEMPLATE.replace(r#"labels = ["a", "b", "c", "d", "e"]"#, r#"labels_file = "labels.txt""#);
+    assert_eq!(new_plan(&desk, &file, &tiny).code, 0);
+    assert_eq!(Plan::parse(&desk.read("p.toml")).unwrap().0.task.labels, ["x", "y", "z"]);
+}
+
+#[test]
+fn a_bad_template_or_model_is_named_with_the_cure() {
+    let desk = Desk::new();
+    consortium(&desk);
+    let tiny = vectors("tiny").display().to_string();
+    let replaced = |a: &str, b: &str| {
+        assert!(TEMPLATE.contains(a));
+        TEMPLATE.replace(a, b)
+    };
+    let query_value = r#"["query", "value"]"#;
+    for (template, expected) in [
+        (replaced("rounds = 10", "rounds = 10\nround = 3"), vec!["t.toml", "unknown field `round`"]),
+        (replaced("[privacy]", "[privacy]\nepsylon = 1"), vec!["unknown field `epsylon`"]),
+        (replaced("rounds = 10", ""), vec!["missing field `rounds`"]),
+        (replaced("kind = \"adam\"", "kind = \"lion\""), vec!["lion"]),
+        (
+            replaced(query_value, r#"["qeury"]"#),
+            vec!["`qeury` matches no linear layer", "attention.self.query", "output.dense"],
+        ),
+        (replaced(query_value, r#"["word_embeddings"]"#), vec!["matches no linear layer"]),
+        (replaced(query_value, r#"["dense"]"#), vec!["`dense` also means `pooler.dense`"]),
+        (replaced(query_value, "[\"query\"]\nlayers = [2]"), vec!["2 is not a layer", "0 to 1"]),
+        (replaced(query_value, "[\"query\"]\nlayers = []"), vec!["adapter.layers is []"]),
+        (
+            replaced("organization = \"site-1\"", "organization = \"site-9\""),
+            vec!["evaluation.organization", "site-9"],
+        ),
+        (
+            replaced("[privacy]", "[cohort]\norganizations = 5\n[privacy]"),
+            vec!["cohort.organizations is 5", "lists 3"],
+        ),
+        (replaced("[privacy]", "[cohort]\ncolluders = 0\n[privacy]"), vec!["allow_no_colluders = true"]),
+        (replaced("delta = 1e-5", "delta = 0.001"), vec!["privacy.delta", "2000 patients"]),
+        (replaced("labels = [\"a\", \"b\", \"c\", \"d\", \"e\"]", ""), vec!["either labels or labels_file"]),
+        (replaced("labels = [", "labels_file = \"no.txt\" #"), vec!["no.txt: there is no such file"]),
+        (replaced("rank = 4", "rank = 0"), vec!["adapter"]),
+        (replaced("[adapter]", "[encoding]\nring_bits = 9\n[adapter]"), vec!["ring_bits is 9", "need"]),
+        (replaced("[adapter]", "[adapter]\nseed = \"12\""), vec!["adapter.seed", "64 lowercase hexadecimal"]),
+        (replaced("largest_lot = 40.0", "largest_lot = 40.0\nclip = -1.0"), vec!["privacy.clip is -1"]),
+        (replaced("epsilon = 6.0", "epsilon = -1.0"), vec!["privacy.epsilon is -1"]),
+    ] {
+        let said = new_plan(&desk, &template, &tiny);
+        assert_eq!(said.code, 1, "{expected:?}: {said:?}");
+        for words in expected {
+            assert!(said.err.contains(words), "\"{words}\" is not in {}", said.err);
+        }
+        assert!(!desk.path("p.toml").exists());
+    }
+
+    let folder = desk.path("model");
+    std::fs::create_dir(&folder).unwrap();
+    let error = new_plan(&desk, TEMPLATE, "model").err;
+    assert!(error.contains("`config.json` is missing"), "{error}");
+    for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+        std::fs::copy(vectors("tiny").join(name), folder.join(name)).unwrap();
+    }
+    let weights = std::fs::read(folder.join("model.safetensors")).unwrap();
+    for (lie, expected) in [
+        (weights[..5].to_vec(), "5 bytes are too few"),
+        ([&u64::MAX.to_le_bytes(), &weights[8..]].concat(), "its header claims 18446744073709551615 bytes"),
+        (weights[..weights.len() - 1].to_vec(), "past the file's end"),
+        ([&[9, 0, 0, 0, 0, 0, 0, 0], b"not json!".as_slice()].concat(), "not a sound safetensors file"),
+    ] {
+        std::fs::write(folder.join("model.safetensors"), lie).unwrap();
+        let said = new_plan(&desk, TEMPLATE, "model");
+        assert!(said.code == 1 && said.err.contains(expected), "{expected}: {said:?}");
+    }
+    std::fs::write(folder.join("model.safetensors"), &weights).unwrap();
+    std::fs::write(folder.join("config.json"), "{}").unwrap();
+    let error = new_plan(&desk, TEMPLATE, "model").err;
+    assert!(error.contains("config.json") && error.contains("hidden_size"), "{error}");
+    std::fs::remove_file(folder.join("tokenizer.json")).unwrap();
+    std::fs::copy(vectors("tiny").join("config.json"), folder.join("config.json")).unwrap();
+    let error = new_plan(&desk, TEMPLATE, "model").err;
+    assert!(error.contains("`tokenizer.json` is missing"), "{error}");
+
+    desk.write("p.toml", "precious");
+    desk.write("t.toml", TEMPLATE);
+    let error =
+        desk.refused(&format!("plan new --template t.toml --roster roster.toml --model {tiny} --out p.toml"));
+    assert!(error.contains("exists already"), "{error}");
+    assert_eq!(desk.read("p.toml"), "precious");
+    let error = desk.refused("plan check t.toml");
+    assert!(error.contains("t.toml") && error.contains("does not parse"), "{error}");
+}
+
+#[test]
+fn noise_that_is_left_out_is_the_least_that_keeps_the_budget() {
+    let desk = Desk::new();
+    consortium(&desk);
+    let tiny = vectors("tiny").display().to_string();
+    let said = new_plan(&desk, &TEMPLATE.replace("noise_multiplier = 0.7", ""), &tiny);
+    assert_eq!(said.code, 0, "{said:?}");
+    let numbers = desk.json("plan check p.toml --json")["numbers"].clone();
+    // Ten rounds, and one more attempt in reserve.
+    assert_eq!(numbers["attempts_in_budget"], 11);
+    assert!(numbers["epsilon"].as_f64().unwrap() > 0.85 * 6.0);
+}
+
+#[test]
+fn a_plan_that_outspends_its_budget_is_warned_about() {
+    let desk = Desk::new();
+    consortium(&desk);
+    let tiny = vectors("tiny").display().to_string();
+    let template = TEMPLATE.replace("epsilon = 6.0", "epsilon = 2.0");
+    let said = new_plan(&desk, &template, &tiny);
+    assert_eq!(said.code, 0, "{said:?}");
+    let json = desk.json("plan check p.toml --json");
+    let pays = json["numbers"]["attempts_in_budget"].as_u64().unwrap();
+    assert!(pays < 10);
+    let text = desk.ok("plan check p.toml");
+    assert!(text.contains(&format!("WARNING: the budget ε = 2 pays for {pays} of 10 rounds")), "{text}");
+}
+
+#[test]
+fn every_command_shows_an_example_and_exit_codes_are_documented() {
+    fn walk(command: &clap::Command, path: &str, all: &mut Vec<String>) {
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            let path = format!("{path} {}", sub.get_name());
+            all.push(path.trim().to_owned());
+            walk(sub, &path, all);
+        }
+    }
+    let mut all = Vec::new();
+    walk(&consilium_coordinator::cli::Cli::command(), "", &mut all);
+    assert!(all.len() >= 14, "{all:?}");
+    let desk = Desk::new();
+    for path in all {
+        let help = desk.ok(&format!("{path} --help"));
+        if !["roster", "plan"].contains(&path.as_str()) {
+            assert!(help.contains("Example"), "{path}: {help}");
+            assert!(help.contains(&format!("consilium {path}")), "{path}: {help}");
+        }
+    }
+    let help = desk.ok("--help");
+    for code in 0..=3 {
+        assert!(help.contains(&format!("\n  {code}  ")), "{help}");
+    }
+    assert!(desk.ok("--version").starts_with("consilium "));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let desk = Desk::new();
+    consortium(&desk);
+    let mut child = desk
+        .command("roster show roster.toml")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let said = said(child.wait_with_output().unwrap());
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+}
