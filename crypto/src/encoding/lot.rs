@@ -60,7 +60,7 @@ impl<'a> LotSum<'a> {
             return Err(EncodingError::Length { expected, got: gradient.len() });
         }
         let norm_squared = round::norm_squared(gradient);
-        if !norm_squared.is_finite() || loss.is_nan() {
+        if !norm_squared.is_finite() || !loss.is_finite() {
             return Ok(Patient::Dropped);
         }
         let norm = libm::sqrt(norm_squared);
@@ -82,6 +82,11 @@ impl<'a> LotSum<'a> {
             }
         }
         Ok(Patient::Dropped)
+    }
+
+    #[cfg(test)]
+    pub(super) fn values(&self) -> &[i64] {
+        &self.sum
     }
 
     /// Clamps each coordinate to `±clamp`, adds the organization's share of noise (fresh, also to an empty
