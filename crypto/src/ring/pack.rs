@@ -46,8 +46,8 @@ fn pack_width<const W: usize>(values: &[u32], out: &mut [u8]) {
 fn pack_group<const W: usize>(values: &[u32; GROUP]) -> [u32; GROUP] {
     let mask = u32::MAX >> (32 - W);
     let mut words = [0u32; GROUP];
-    for k in 0..GROUP {
-        let value = values[k] & mask;
+    for (k, value) in values.iter().enumerate() {
+        let value = value & mask;
         let (word, shift) = (k * W / 32, k * W % 32);
         words[word] |= value << shift;
         if shift + W > 32 {
@@ -105,13 +105,13 @@ fn unpack_width<const W: usize>(bytes: &[u8], slots: &mut [u32], put: impl Fn(&m
 #[inline(always)]
 fn unpack_group<const W: usize>(words: &[u32; GROUP], slots: &mut [u32; GROUP], put: impl Fn(&mut u32, u32)) {
     let mask = u32::MAX >> (32 - W);
-    for k in 0..GROUP {
+    for (k, slot) in slots.iter_mut().enumerate() {
         let (word, shift) = (k * W / 32, k * W % 32);
         let mut value = words[word] >> shift;
         if shift + W > 32 {
             value |= words[word + 1] << (32 - shift);
         }
-        put(&mut slots[k], value & mask);
+        put(slot, value & mask);
     }
 }
 

@@ -184,7 +184,7 @@ impl Attempt {
             if let [left, right] = pair
                 && left == right
             {
-                return Err(SetupError::SharedKey { key: **right });
+                return Err(SetupError::SharedKey { key: *right.as_bytes() });
             }
         }
         Ok(Self {
@@ -266,8 +266,8 @@ pub enum SetupError {
     },
     /// Two members with one signing key.
     SharedKey {
-        /// The key.
-        key: VerifyingKey,
+        /// The key, as its 32 bytes.
+        key: [u8; 32],
     },
     /// A position outside the cohort.
     NotAMember {
@@ -276,10 +276,10 @@ pub enum SetupError {
     },
     /// A signing key that is not the one the roster names for this position.
     WrongKey {
-        /// The key the roster names.
-        expected: VerifyingKey,
-        /// The public half of the key given.
-        got: VerifyingKey,
+        /// The key the roster names, as its 32 bytes.
+        expected: [u8; 32],
+        /// The public half of the key given, as its 32 bytes.
+        got: [u8; 32],
     },
     /// A generator that gave an unusable or repeated key: it is broken.
     Randomness(BadPoint),
@@ -302,12 +302,14 @@ impl fmt::Display for SetupError {
                 write!(f, "cohort member {id} does not come after the one before it; sort by id")
             }
             Self::SharedKey { key } => {
-                write!(f, "two cohort members share the signing key {key}; mend the roster")
+                write!(f, "two cohort members share the signing key {}; mend the roster", Digest(*key))
             }
             Self::NotAMember { position } => write!(f, "position {position} is outside the cohort"),
             Self::WrongKey { expected, got } => write!(
                 f,
-                "the signing key's public half is {got}, the roster names {expected}; load the right key file"
+                "the signing key's public half is {}, the roster names {}; load the right key file",
+                Digest(*got),
+                Digest(*expected)
             ),
             Self::Randomness(error) => {
                 write!(f, "the random generator is broken: it gave {error} or repeated itself")
@@ -356,7 +358,7 @@ mod tests {
         let error = refused(vec![a.clone(), a.clone(), b.clone()]);
         assert_eq!(error, SetupError::Unsorted { id: a.id.clone() });
         let error = refused(vec![a.clone(), b, member("c", 1)]);
-        assert_eq!(error, SetupError::SharedKey { key: a.key });
+        assert_eq!(error, SetupError::SharedKey { key: *a.key.as_bytes() });
     }
 
     #[test]

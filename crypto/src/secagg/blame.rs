@@ -16,9 +16,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::{
-    Attempt, Flaw, Position,
+    Attempt, Flaw, Position, Step,
     keys::Route,
-    messages::{Adverts, DealHeader, DealHeaders, Parcel, read_position},
+    messages::{Adverts, DealHeader, DealHeaders, Parcel, authenticate, read_position},
     opening::{Opening, Place},
     refusal::{BadDeal, Refusal},
 };
@@ -91,7 +91,10 @@ pub fn judge(attempt: &Attempt, adverts: &[u8], complaint: &[u8]) -> Result<Posi
     let shared = Secret::new(r.array("shared secret")?);
     let proof = AgreementProof::from_bytes(&r.array("proof")?);
     let header = r.raw("dealer's header", DealHeader::LEN)?;
-    let (dealer, header) = DealHeader::verify(attempt, adverts.hash(), header).map_err(Dismissed::Header)?;
+    let dealer = DealHeader::named(attempt, header)?;
+    let header = authenticate(attempt, Step::Share, dealer, header)
+        .and_then(|()| DealHeader::parse(attempt, adverts.hash(), header))
+        .map_err(Dismissed::Header)?;
     let parcel = Parcel::read(&mut r, attempt, accuser)?;
     r.finish()?;
 

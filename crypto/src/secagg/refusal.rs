@@ -104,7 +104,7 @@ pub enum BadDeal {
 /// Who is to blame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// This client, or whoever drives it.
+    /// This client or whoever drives it, or nobody: a reconnecting coordinator repeats itself.
     Local,
     /// The coordinator, which shows only what it verified if it is honest.
     Coordinator,

@@ -73,7 +73,7 @@ impl Advertised {
         let member = attempt.member(me).ok_or(SetupError::NotAMember { position: me })?;
         let got = key.verifying_key();
         if member.key != got {
-            return Err(SetupError::WrongKey { expected: member.key, got });
+            return Err(SetupError::WrongKey { expected: *member.key.as_bytes(), got: *got.as_bytes() });
         }
         let keys = Keys::generate(rng).map_err(SetupError::Randomness)?;
         let advert = own_advert(&attempt, me, keys.publics(), ledger, key);

@@ -19,10 +19,7 @@ use alloc::{
 pub use fault::{Failure, Fault, Why};
 use phases::{Advertise, Phase};
 
-use super::{
-    Attempt, Flaw, Position, Revealed, Step,
-    messages::{check_signature, signed_part},
-};
+use super::{Attempt, Position, Revealed, Step, messages::authenticate};
 use crate::digest::Digest;
 
 /// The coordinator's side of one attempt.
@@ -110,8 +107,7 @@ impl Collector {
         if self.attempt.member(from).is_none() {
             return Err(Fault::NotExpected { step });
         }
-        let (signed, signature) = signed_part(step, body).ok_or(Flaw::Signature)?;
-        check_signature(signed, step, &self.attempt, from, &signature)?;
+        authenticate(&self.attempt, step, from, body)?;
         if self.said.contains_key(&(step, from)) {
             return Err(Fault::Equivocation { step });
         }
@@ -211,7 +207,7 @@ impl Collector {
     }
 
     /// What takes the masks off, once step 5 is closed.
-    pub fn revealed(&self) -> Option<&Revealed> {
+    pub fn revealed(&self) -> Option<&Arc<Revealed>> {
         match &self.phase {
             Phase::Done(done) => Some(&done.revealed),
             _ => None,

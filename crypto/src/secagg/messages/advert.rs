@@ -8,9 +8,7 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use super::{
-    Flaw, Speaker, check_signature, read_head, read_position, sign_and_append, split_signature, write_head,
-};
+use super::{Flaw, Speaker, authenticate, read_head, read_position, sign_and_append, write_head};
 use crate::{
     codec::{CodecError, Reader, Writer},
     digest::{Digest, Transcript},
@@ -59,27 +57,25 @@ pub(in crate::secagg) fn own_advert(
 }
 
 impl Advert {
-    /// Reads and verifies an advert: format, signature, points.
-    pub(in crate::secagg) fn verify(attempt: &Attempt, body: &[u8]) -> Result<(Position, Self), Flaw> {
+    /// Reads an authenticated advert: format, points.
+    pub(in crate::secagg) fn parse(attempt: &Attempt, body: &[u8]) -> Result<Self, Flaw> {
         let mut r = Reader::new(body);
         read_head(&mut r, Step::Advertise, Speaker::Member)?;
-        let position = read_position(&mut r, attempt)?;
+        read_position(&mut r, attempt)?;
         let keys = [r.array("sealing key")?, r.array("masking key")?, r.array("commitment")?];
         let ledger = LedgerHead { length: r.u64("ledger length")?, salted_head: r.digest("ledger head")? };
         let _: [u8; 64] = r.array("signature")?;
         r.finish()?;
-        let (signed, signature) = split_signature(body).ok_or(Flaw::Signature)?;
-        check_signature(signed, Step::Advertise, attempt, position, &signature)?;
+
         let [seal, mask, commitment] = keys;
         let point = |key, bytes| PublicPoint::from_bytes(bytes).map_err(|bad| Flaw::Point { key, bad });
-        let advert = Self {
+        Ok(Self {
             seal: point("sealing", seal)?,
             mask: point("masking", mask)?,
             commitment: point("commitment", commitment)?,
             ledger,
             body: body.to_vec(),
-        };
-        Ok((position, advert))
+        })
     }
 
     fn keys(&self) -> [(&'static str, &PublicPoint); 3] {
@@ -117,7 +113,8 @@ impl Adverts {
         r.finish().map_err(Refusal::malformed(Step::Advertise))?;
         let mut adverts = BTreeMap::new();
         for (position, body) in bodies {
-            let (_, advert) = Advert::verify(attempt, body)
+            let advert = authenticate(attempt, Step::Advertise, position, body)
+                .and_then(|()| Advert::parse(attempt, body))
                 .map_err(|flaw| Refusal::shown(Step::Advertise, position, flaw))?;
             adverts.insert(position, advert);
         }

@@ -9,9 +9,7 @@
 
 use alloc::vec::Vec;
 
-use super::{
-    Flaw, Speaker, check_signature, read_head, read_position, sign_and_append, split_signature, write_head,
-};
+use super::{Flaw, Speaker, read_head, read_position, sign_and_append, write_head};
 use crate::{
     codec::{Reader, Writer},
     digest::Digest,
@@ -38,7 +36,7 @@ pub(in crate::secagg) fn answer_body(
     w.finish()
 }
 
-/// One member's answer: verified signature, shares not yet held against their commitments.
+/// One member's answer: shares not yet held against their commitments.
 pub(in crate::secagg) struct Answer {
     pub(in crate::secagg) headers: Digest,
     /// One for each dealer, by position.
@@ -46,23 +44,18 @@ pub(in crate::secagg) struct Answer {
 }
 
 impl Answer {
-    /// Reads and verifies an answer for `dealers` dealers: format and signature.
-    pub(in crate::secagg) fn verify(
-        attempt: &Attempt,
-        dealers: usize,
-        body: &[u8],
-    ) -> Result<(Position, Self), Flaw> {
+    /// Reads an authenticated answer for `dealers` dealers.
+    pub(in crate::secagg) fn parse(attempt: &Attempt, dealers: usize, body: &[u8]) -> Result<Self, Flaw> {
         let mut r = Reader::new(body);
         read_head(&mut r, Step::Unmask, Speaker::Member)?;
-        let position = read_position(&mut r, attempt)?;
+        read_position(&mut r, attempt)?;
         let headers = r.digest("headers hash")?;
         let revelations = (0..dealers)
             .map(|_| Ok(Revelation { share: r.array("share")?, salt: r.array("salt")? }))
             .collect::<Result<_, Flaw>>()?;
         let _: [u8; 64] = r.array("signature")?;
         r.finish()?;
-        let (signed, signature) = split_signature(body).ok_or(Flaw::Signature)?;
-        check_signature(signed, Step::Unmask, attempt, position, &signature)?;
-        Ok((position, Self { headers, revelations }))
+
+        Ok(Self { headers, revelations })
     }
 }

@@ -11,8 +11,8 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{
-    Adverts, Flaw, HEAD_LEN, Speaker, check_signature, read_head, read_next, read_position, sign_and_append,
-    split_signature, write_head,
+    Adverts, Flaw, HEAD_LEN, Speaker, authenticate, read_head, read_next, read_position, sign_and_append,
+    write_head,
 };
 use crate::{
     codec::{CodecError, Reader, Writer},
@@ -54,25 +54,27 @@ impl DealHeader {
     /// Length in bytes.
     pub(in crate::secagg) const LEN: usize = HEADER_LEN;
 
-    /// Reads and verifies a header: format, step 1 hash, signature.
-    pub(in crate::secagg) fn verify(
-        attempt: &Attempt,
-        step1: &Digest,
-        body: &[u8],
-    ) -> Result<(Position, Self), Flaw> {
+    /// Whom a header names as its dealer.
+    pub(in crate::secagg) fn named(attempt: &Attempt, body: &[u8]) -> Result<Position, CodecError> {
         let mut r = Reader::new(body);
         read_head(&mut r, Step::Share, Speaker::Member)?;
-        let position = read_position(&mut r, attempt)?;
+        read_position(&mut r, attempt)
+    }
+
+    /// Reads an authenticated header: format, step 1 hash.
+    pub(in crate::secagg) fn parse(attempt: &Attempt, step1: &Digest, body: &[u8]) -> Result<Self, Flaw> {
+        let mut r = Reader::new(body);
+        read_head(&mut r, Step::Share, Speaker::Member)?;
+        read_position(&mut r, attempt)?;
         let named = r.digest("step 1 hash")?;
         let root = r.digest("root")?;
         let _: [u8; 64] = r.array("signature")?;
         r.finish()?;
-        let (signed, signature) = split_signature(body).ok_or(Flaw::Signature)?;
-        check_signature(signed, Step::Share, attempt, position, &signature)?;
+
         if &named != step1 {
             return Err(Flaw::OtherTranscript { hash: "step 1 hash" });
         }
-        Ok((position, Self { root, body: body.to_vec() }))
+        Ok(Self { root, body: body.to_vec() })
     }
 }
 
@@ -108,7 +110,8 @@ impl DealHeaders {
         }
         let mut headers = BTreeMap::new();
         for (position, body) in bodies {
-            let (_, header) = DealHeader::verify(attempt, adverts.hash(), body)
+            let header = authenticate(attempt, Step::Share, position, body)
+                .and_then(|()| DealHeader::parse(attempt, adverts.hash(), body))
                 .map_err(|flaw| Refusal::shown(Step::Share, position, flaw))?;
             headers.insert(position, header);
         }
@@ -235,15 +238,16 @@ impl Deal {
         w.finish()
     }
 
-    /// Reads and verifies a deal: its header, and that everything adds up to the root.
-    pub(in crate::secagg) fn verify(
+    /// Reads an authenticated deal: its header, and that everything adds up to the root.
+    pub(in crate::secagg) fn parse(
         attempt: &Attempt,
         adverts: &Adverts,
+        dealer: Position,
         body: &[u8],
-    ) -> Result<(Position, Self), Flaw> {
+    ) -> Result<Self, Flaw> {
         let mut r = Reader::new(body);
         let header = r.raw("deal header", HEADER_LEN)?;
-        let (dealer, header) = DealHeader::verify(attempt, adverts.hash(), header)?;
+        let header = DealHeader::parse(attempt, adverts.hash(), header)?;
         let mut entries = BTreeMap::new();
         for (recipient, _) in adverts.iter() {
             let length = if recipient == dealer { 0 } else { SEALED_LEN };
@@ -255,7 +259,7 @@ impl Deal {
         if tree.root() != header.root {
             return Err(Flaw::Root);
         }
-        Ok((dealer, Self { header, entries, tree }))
+        Ok(Self { header, entries, tree })
     }
 
     /// The parcel for one recipient.

@@ -11,8 +11,7 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{
-    Flaw, HEAD_LEN, Speaker, check_signature, read_head, read_next, read_position, sign_and_append,
-    split_signature, write_head,
+    Flaw, HEAD_LEN, Speaker, authenticate, read_head, read_next, read_position, sign_and_append, write_head,
 };
 use crate::{
     codec::{CodecError, Reader, Writer},
@@ -60,22 +59,17 @@ impl InputHeader {
         body.get(..HEADER_LEN).unwrap_or(body)
     }
 
-    /// Reads and verifies a header: format, signature, step 2 hash, length.
-    pub(in crate::secagg) fn verify(
-        attempt: &Attempt,
-        step2: &Digest,
-        body: &[u8],
-    ) -> Result<(Position, Self), Flaw> {
+    /// Reads an authenticated header: format, step 2 hash, length.
+    pub(in crate::secagg) fn parse(attempt: &Attempt, step2: &Digest, body: &[u8]) -> Result<Self, Flaw> {
         let mut r = Reader::new(body);
         read_head(&mut r, Step::Input, Speaker::Member)?;
-        let position = read_position(&mut r, attempt)?;
+        read_position(&mut r, attempt)?;
         let named = r.digest("step 2 hash")?;
         let root = r.digest("chunk root")?;
         let got = r.u64("total length")?;
         let _: [u8; 64] = r.array("signature")?;
         r.finish()?;
-        let (signed, signature) = split_signature(body).ok_or(Flaw::Signature)?;
-        check_signature(signed, Step::Input, attempt, position, &signature)?;
+
         if &named != step2 {
             return Err(Flaw::OtherTranscript { hash: "step 2 hash" });
         }
@@ -83,17 +77,17 @@ impl InputHeader {
         if got != expected {
             return Err(Flaw::Length { expected, got });
         }
-        Ok((position, Self { body: body.to_vec(), root }))
+        Ok(Self { body: body.to_vec(), root })
     }
 
-    /// Reads and verifies a whole body: the header, and digests that add up to its root.
-    pub(in crate::secagg) fn verify_body(
+    /// Reads a whole authenticated body: the header, and digests that add up to its root.
+    pub(in crate::secagg) fn parse_body(
         attempt: &Attempt,
         step2: &Digest,
         body: &[u8],
-    ) -> Result<(Position, Self, Vec<Digest>), Flaw> {
+    ) -> Result<(Self, Vec<Digest>), Flaw> {
         let mut r = Reader::new(body);
-        let (position, header) = Self::verify(attempt, step2, r.raw("input header", HEADER_LEN)?)?;
+        let header = Self::parse(attempt, step2, r.raw("input header", HEADER_LEN)?)?;
         let chunks = (0..attempt.params().chunk_count())
             .map(|_| r.digest("chunk digest"))
             .collect::<Result<Vec<_>, _>>()?;
@@ -101,7 +95,7 @@ impl InputHeader {
         if chunk_root(&chunks) != header.root {
             return Err(Flaw::Root);
         }
-        Ok((position, header, chunks))
+        Ok((header, chunks))
     }
 }
 
@@ -140,7 +134,8 @@ impl InputHeaders {
         }
         let mut headers = BTreeMap::new();
         for (position, body) in bodies {
-            let (_, header) = InputHeader::verify(attempt, step2, body)
+            let header = authenticate(attempt, Step::Input, position, body)
+                .and_then(|()| InputHeader::parse(attempt, step2, body))
                 .map_err(|flaw| Refusal::shown(Step::Input, position, flaw))?;
             headers.insert(position, header);
         }

@@ -121,20 +121,28 @@ const fn label(step: Step) -> &'static str {
     }
 }
 
-/// Where a member's body says who sent it: after the head. Votes do not repeat it; the signature tells.
-pub(super) fn signed_part(step: Step, body: &[u8]) -> Option<(&[u8], Signature)> {
-    let end = match step {
+/// Checks that a body names `sender` and carries its signature. For steps 2 and 3 the header is all that is signed; the
+/// rest of the body is held against the header's root when it is read. Nothing else is checked.
+pub(super) fn authenticate(attempt: &Attempt, step: Step, sender: Position, body: &[u8]) -> Result<(), Flaw> {
+    let mut r = Reader::new(body);
+    // Votes name nobody, so that all voters sign the same ballot; the signature tells.
+    if step != Step::Vote {
+        r.raw("head", HEAD_LEN)?;
+        let named = Position(r.u16("position")?);
+        if named != sender {
+            return Err(Flaw::Sender { named });
+        }
+    }
+    let length = match step {
         Step::Share => deal::HEADER_LEN,
         Step::Input => input::HEADER_LEN,
         Step::Advertise | Step::Vote | Step::Unmask => body.len(),
     };
-    split_signature(body.get(..end)?)
-}
-
-/// Splits off the last 64 bytes.
-pub(super) fn split_signature(bytes: &[u8]) -> Option<(&[u8], Signature)> {
-    let (signed, signature) = bytes.split_last_chunk::<{ Signature::LEN }>()?;
-    Some((signed, Signature(*signature)))
+    let covered = Reader::new(body).raw("header", length)?;
+    let Some((signed, signature)) = covered.split_last_chunk::<{ Signature::LEN }>() else {
+        return Err(r.invalid("signature").into());
+    };
+    check_signature(signed, step, attempt, sender, &Signature(*signature))
 }
 
 /// What can be wrong with one member's message, whoever looks at it.

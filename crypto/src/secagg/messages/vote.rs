@@ -12,8 +12,8 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{
-    Flaw, Speaker, check_signature, read_head, read_next, read_positions, sign_and_append, split_signature,
-    write_head, write_positions,
+    Flaw, Speaker, check_signature, read_head, read_next, read_positions, sign_and_append, write_head,
+    write_positions,
 };
 use crate::{
     codec::{CodecError, Reader, Writer},
@@ -49,13 +49,9 @@ impl Ballot {
         self.survivors.binary_search(&position).is_ok()
     }
 
-    /// Reads and verifies `voter`'s vote. Any well-formed set passes; whether it is the right one is for the
-    /// caller to compare.
-    pub(in crate::secagg) fn verify(
-        attempt: &Attempt,
-        voter: Position,
-        body: &[u8],
-    ) -> Result<(Self, Signature), Flaw> {
+    /// Reads an authenticated vote. Any well-formed set passes; whether it is the right one is for the caller to
+    /// compare.
+    pub(in crate::secagg) fn parse(attempt: &Attempt, body: &[u8]) -> Result<(Self, Signature), Flaw> {
         let mut r = Reader::new(body);
         read_head(&mut r, Step::Vote, Speaker::Member)?;
         let ballot = Self {
@@ -64,10 +60,9 @@ impl Ballot {
             headers: r.digest("headers hash")?,
             survivors: read_positions(&mut r, attempt)?,
         };
-        let _: [u8; 64] = r.array("signature")?;
+        let signature = Signature(r.array("signature")?);
         r.finish()?;
-        let (signed, signature) = split_signature(body).ok_or(Flaw::Signature)?;
-        check_signature(signed, Step::Vote, attempt, voter, &signature)?;
+
         Ok((ballot, signature))
     }
 }

@@ -4,7 +4,7 @@ use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec};
 
 use super::{Failed, Phase, Roll, Share};
 use crate::secagg::{
-    Attempt, Flaw, Position, Step,
+    Attempt, Position, Step,
     coordinator::{Failure, Fault, Why},
     messages::{Advert, Adverts, KeysSeen},
 };
@@ -22,10 +22,8 @@ impl Advertise {
     }
 
     pub(super) fn accept(&mut self, attempt: &Attempt, from: Position, body: &[u8]) -> Result<(), Fault> {
-        let (named, advert) = Advert::verify(attempt, body)?;
-        if named != from {
-            return Err(Flaw::Sender { named }.into());
-        }
+        let advert = Advert::parse(attempt, body)?;
+
         self.keys.check(from, &advert)?;
         self.adverts.insert(from, advert);
         self.roll.received.insert(from);

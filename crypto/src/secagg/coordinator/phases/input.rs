@@ -10,7 +10,7 @@ use crate::{
     codec::Writer,
     digest::Digest,
     secagg::{
-        Attempt, Flaw, Position,
+        Attempt, Position,
         coordinator::Fault,
         messages::{Adverts, Deal, DealHeaders, InputHeader, InputHeaders},
     },
@@ -38,10 +38,8 @@ impl Input {
     }
 
     pub(super) fn accept(&mut self, attempt: &Attempt, from: Position, body: &[u8]) -> Result<(), Fault> {
-        let (named, header, chunks) = InputHeader::verify_body(attempt, self.dealers.hash(), body)?;
-        if named != from {
-            return Err(Flaw::Sender { named }.into());
-        }
+        let (header, chunks) = InputHeader::parse_body(attempt, self.dealers.hash(), body)?;
+
         self.headers.insert(from, header);
         self.chunks.insert(from, chunks);
         Ok(())

@@ -7,7 +7,7 @@ use alloc::{
 
 use super::{Input, Roll};
 use crate::secagg::{
-    Attempt, Flaw, Position,
+    Attempt, Position,
     coordinator::Fault,
     messages::{Adverts, Deal, DealHeaders},
 };
@@ -25,10 +25,8 @@ impl Share {
     }
 
     pub(super) fn accept(&mut self, attempt: &Attempt, from: Position, body: &[u8]) -> Result<(), Fault> {
-        let (named, deal) = Deal::verify(attempt, &self.adverts, body)?;
-        if named != from {
-            return Err(Flaw::Sender { named }.into());
-        }
+        let deal = Deal::parse(attempt, &self.adverts, from, body)?;
+
         self.deals.insert(from, deal);
         self.roll.received.insert(from);
         Ok(())

@@ -47,10 +47,8 @@ impl Unmask {
     }
 
     pub(super) fn accept(&mut self, attempt: &Attempt, from: Position, body: &[u8]) -> Result<(), Fault> {
-        let (named, answer) = Answer::verify(attempt, self.dealers.dealers().len(), body)?;
-        if named != from {
-            return Err(Flaw::Sender { named }.into());
-        }
+        let answer = Answer::parse(attempt, self.dealers.dealers().len(), body)?;
+
         if answer.headers != self.votes.ballot().headers {
             return Err(Flaw::OtherTranscript { hash: "headers hash" }.into());
         }
@@ -82,7 +80,7 @@ impl Unmask {
                 let Self { roll, adverts, chunks, dealers, headers, votes, .. } = self;
                 let published = Published { adverts, dealers, headers, votes };
                 let revealed = Revealed::new(attempt.clone(), published, secrets);
-                Ok(Done { roll, chunks, revealed })
+                Ok(Done { roll, chunks, revealed: Arc::new(revealed) })
             }
             Err(culprits) => {
                 let failed = Phase::Failed { step: Step::Unmask, roll: self.roll };
@@ -125,5 +123,5 @@ impl Unmask {
 pub(in crate::secagg::coordinator) struct Done {
     pub(super) roll: Roll,
     pub(super) chunks: BTreeMap<Position, Vec<Digest>>,
-    pub(in crate::secagg::coordinator) revealed: Revealed,
+    pub(in crate::secagg::coordinator) revealed: Arc<Revealed>,
 }

@@ -48,7 +48,7 @@ impl Vote {
     }
 
     pub(super) fn accept(&mut self, attempt: &Attempt, from: Position, body: &[u8]) -> Result<(), Fault> {
-        let (ballot, signature) = Ballot::verify(attempt, from, body)?;
+        let (ballot, signature) = Ballot::parse(attempt, body)?;
         if ballot != self.ballot {
             return Err(Fault::OtherBallot);
         }
