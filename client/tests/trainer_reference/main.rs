@@ -2,6 +2,7 @@
 //! one-at-a-time encoder in this folder, and itself in another batch. Doubts removed: forward pass, per-patient gradients, pooling,
 //! caching, padding, file formats.
 #![cfg(feature = "torch")]
+#![allow(clippy::unwrap_used)]
 
 mod minilm;
 mod plain;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use consilium_client::export::{read_head, read_peft_folder};
 use consilium_client::model::{AdapterSpec, ModelFolder, Pooling};
-use consilium_client::trainer::{TorchModel, Trained};
+use consilium_client::trainer::{TorchModel, TorchTrainer, Trained};
 
-use super::{assert_close, dataset, json, numbers, settings, strings, tensors, vectors};
+use super::{assert_close, dataset, filled, json, lot, numbers, settings, strings, tensors, vectors};
 
 fn cached_model() -> PathBuf {
     let cache = std::env::var_os("CONSILIUM_CACHE")
@@ -60,4 +60,36 @@ fn minilm_agrees_with_transformers_and_peft() {
     let mut data = torch.prepare(&dataset(&rows, 4, 1)).unwrap();
     let logits = torch.logits(&adapter, &mut data).unwrap().concat();
     assert_close(&logits, &expected["logits"], "logits");
+}
+
+#[test]
+fn on_minilm_too_a_gradient_takes_not_one_bit_from_the_others() {
+    let model = ModelFolder::open(&cached_model()).unwrap();
+    let spec = AdapterSpec {
+        rank: 8,
+        alpha: 16.0,
+        use_rslora: false,
+        target_modules: vec!["query".to_owned(), "value".to_owned()],
+        layers: Some(vec![5]),
+        pooling: Pooling::Mean,
+        max_tokens: 64,
+        labels: 4,
+    };
+    let adapter = filled(&model, &spec);
+    let words = "Unspecified fracture of shaft of left femur, subsequent encounter for closed fracture with routine healing";
+    let words: Vec<&str> = words.split(' ').collect();
+    let texts: Vec<String> = (0..70)
+        .map(|i| words[i % 11..].iter().take(1 + i % 13).copied().collect::<Vec<_>>().join(" "))
+        .collect();
+    let rows: Vec<_> = texts.iter().enumerate().map(|(i, text)| (text.as_str(), i % 4, i)).collect();
+    let data = dataset(&rows, 4, 1);
+    let mut trainer = TorchTrainer::new(&model, settings(&spec, Trained::FFA, 0), &data, None).unwrap();
+    let everybody: Vec<usize> = (0..70).collect();
+    let together = lot(&mut trainer, &adapter, &everybody);
+    for patient in (0..70).step_by(9) {
+        let alone = lot(&mut trainer, &adapter, &[patient]);
+        assert!(alone[&patient] == together[&patient], "patient {patient} alone");
+        let few = lot(&mut trainer, &adapter, &[patient, 3, 66]);
+        assert!(few[&patient] == together[&patient], "patient {patient} among few");
+    }
 }

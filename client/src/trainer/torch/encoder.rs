@@ -1,18 +1,16 @@
 //! The frozen encoder in libtorch: embeddings and post-norm transformer layers (Vaswani et al., 2017; Devlin et al., 2018),
 //! as `transformers` computes them in evaluation mode. The three projections of attention are one matrix product.
 //!
-//! Shapes: `b` rows (texts), `t` tokens, `d` hidden size. Padding tokens are computed and never looked at.
+//! Shapes: `n` packed rows (tokens), `d` hidden size; attention works on groups of texts (`layout.rs`).
 
 use std::collections::HashMap;
 
 use tch::{Kind, Tensor};
 
+use super::layout::Layout;
 use super::merged::LayerWeights;
 use crate::model::{Activation, EncoderConfig, ModelFolder, Module};
 use crate::trainer::TrainError;
-
-/// A score that no softmax sees; what `transformers` adds at padding.
-const MASKED: f32 = f32::MIN;
 
 pub(super) struct Encoder {
     config: EncoderConfig,
@@ -43,21 +41,13 @@ struct Norm {
     bias: Tensor,
 }
 
-/// Which tokens of each row are text.
-pub(super) struct Rows {
-    /// Added to attention scores: `[b, 1, 1, t]`, 0 or hugely negative.
-    mask: Tensor,
-    /// Weights of the mean over tokens: `[b, 1, t]`.
-    mean: Tensor,
-}
-
 /// An adapted layer's place in the computation: its input and its output.
 pub(super) struct Tap {
     pub(super) layer: usize,
     pub(super) place: Place,
-    /// `[b, t, in]`, outside the graph.
+    /// `[n, in]`, outside the graph.
     pub(super) input: Tensor,
-    /// `[b, t, out]`, inside the graph.
+    /// `[n, out]`, inside the graph.
     pub(super) output: Tensor,
 }
 
@@ -146,28 +136,26 @@ impl Encoder {
         &self.config
     }
 
-    /// Token ids `[b, t]` → states `[b, t, d]` before the first layer.
-    pub(super) fn embed(&self, ids: &Tensor) -> Result<Tensor, TrainError> {
-        let tokens = ids.size2()?.1;
-        let words = Tensor::f_embedding(&self.words, ids, -1, false, false)?;
-        let sum = words.f_add(&self.places.f_narrow(0, 0, tokens)?)?;
-        self.norm.apply(&sum, &self.config)
+    /// Token ids and their places in their texts, both `[n]` → states `[n, d]` before the first layer.
+    pub(super) fn embed(&self, ids: &Tensor, places: &Tensor) -> Result<Tensor, TrainError> {
+        let words = self.words.f_index_select(0, ids)?;
+        self.norm.apply(&words.f_add(&self.places.f_index_select(0, places)?)?, &self.config)
     }
 
-    /// One layer: `[b, t, d]` → `[b, t, d]`.
+    /// One layer: `[n, d]` → `[n, d]`.
     pub(super) fn layer(
         &self,
         index: usize,
         weights: &LayerWeights,
         x: &Tensor,
-        rows: &Rows,
+        layout: &Layout,
         taps: &mut Taps,
     ) -> Result<Tensor, TrainError> {
         // Indexing safety: callers count through `layers`.
         let layer = &self.layers[index];
         let qkv = x.f_linear(&weights.qkv, Some(&layer.qkv.bias))?;
         let qkv = taps.keep(index, Place::Qkv, x, qkv)?;
-        let mixed = self.attend(&qkv, rows)?;
+        let mixed = self.attend(&qkv, layout)?;
         let attended = mixed.f_linear(&weights.attention_output, Some(&layer.attention_output.bias))?;
         let attended = taps.keep(index, Place::AttentionOutput, &mixed, attended)?;
         let x = layer.attention_norm.apply(&attended.f_add(x)?, &self.config)?;
@@ -180,15 +168,19 @@ impl Encoder {
         layer.output_norm.apply(&narrow.f_add(&x)?, &self.config)
     }
 
-    fn attend(&self, qkv: &Tensor, rows: &Rows) -> Result<Tensor, TrainError> {
-        let (b, t, _) = qkv.size3()?;
+    fn attend(&self, qkv: &Tensor, layout: &Layout) -> Result<Tensor, TrainError> {
         let heads = self.config.heads as i64;
         let width = self.config.hidden_size as i64 / heads;
-        let split = qkv.f_view([b, t, 3, heads, width])?.f_permute([2, 0, 3, 1, 4])?;
-        let (q, k, v) = (split.f_get(0)?, split.f_get(1)?, split.f_get(2)?);
-        let mixed =
-            Tensor::f_scaled_dot_product_attention(&q, &k, &v, Some(&rows.mask), 0.0, false, None, false)?;
-        Ok(mixed.f_transpose(1, 2)?.f_reshape([b, t, heads * width])?)
+        let mut groups = Vec::with_capacity(layout.groups.len());
+        for group in &layout.groups {
+            let (b, t) = (group.b, group.t);
+            let split = group.pad(qkv)?.f_view([b, t, 3, heads, width])?.f_permute([2, 0, 3, 1, 4])?;
+            let (q, k, v) = (split.f_get(0)?, split.f_get(1)?, split.f_get(2)?);
+            let mask = Some(&group.mask);
+            let mixed = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, false, None, false)?;
+            groups.push(mixed.f_transpose(1, 2)?.f_reshape([b * t, heads * width])?);
+        }
+        layout.pack(&groups)
     }
 
     fn activate(&self, x: &Tensor) -> Result<Tensor, TrainError> {
@@ -197,30 +189,6 @@ impl Encoder {
             Activation::GeluTanh => x.f_gelu("tanh")?,
             Activation::Relu => x.f_relu()?,
         })
-    }
-}
-
-impl Rows {
-    /// For texts of these lengths padded to `padded` tokens; a row of length 0 is a filler and computes with one token.
-    pub(super) fn new(lengths: &[usize], padded: usize) -> Result<Self, TrainError> {
-        let mut mask = vec![MASKED; lengths.len() * padded];
-        let mut mean = vec![0f32; lengths.len() * padded];
-        for (row, &length) in lengths.iter().enumerate() {
-            let length = length.clamp(1, padded);
-            let text = row * padded..row * padded + length;
-            mask[text.clone()].fill(0.0);
-            mean[text].fill(1.0 / length as f32);
-        }
-        let (b, t) = (lengths.len() as i64, padded as i64);
-        Ok(Self {
-            mask: Tensor::f_from_slice(&mask)?.f_reshape([b, 1, 1, t])?,
-            mean: Tensor::f_from_slice(&mean)?.f_reshape([b, 1, t])?,
-        })
-    }
-
-    /// The mean over each row's text: `[b, t, d]` → `[b, d]`.
-    pub(super) fn mean(&self, x: &Tensor) -> Result<Tensor, TrainError> {
-        Ok(self.mean.f_bmm(x)?.f_squeeze_dim(1)?)
     }
 }
 
@@ -268,17 +236,6 @@ impl Named {
             output_norm: self.norm(&format!("{at}.output"))?,
         })
     }
-}
-
-/// Token ids `[b, t]`, padded with `pad`; missing rows are filler.
-pub(super) fn ids(texts: &[&[u32]], rows: usize, padded: usize, pad: u32) -> Result<Tensor, TrainError> {
-    let mut ids = vec![i64::from(pad); rows * padded];
-    for (row, text) in texts.iter().enumerate() {
-        for (slot, &id) in ids[row * padded..][..padded].iter_mut().zip(*text) {
-            *slot = i64::from(id);
-        }
-    }
-    Ok(Tensor::f_from_slice(&ids)?.f_reshape([rows as i64, padded as i64])?)
 }
 
 /// The values of a tensor of any shape, row-major.

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 use super::encoder::{Place, Tap, read_f32};
+use super::forward::{Forward, Losses};
+use super::layout::Group;
 use super::merged::Merged;
-use super::{Forward, Losses, MicroBatch, Prepared, TorchModel};
+use super::{Prepared, TorchModel};
 use crate::model::{AdapterTensors, TensorKind};
+use crate::trainer::batches::Block;
 use crate::trainer::{PatientGradient, TrainError};
 
 /// Most bytes of unfinished sums of patients with several records.
@@ -21,13 +24,13 @@ struct Pending {
     seen: usize,
 }
 
-/// A micro-batch after its backward pass.
+/// A block after its backward pass.
 pub(super) struct Backward {
     forward: Forward,
     losses: Losses,
-    /// Of the logits: `[b, labels]`.
+    /// Of the logits: `[places, labels]`.
     logits: Tensor,
-    /// Of each tap's output, in the taps' order: `[b, t, out]`.
+    /// Of each tap's output, in the taps' order: `[n, out]`.
     taps: Vec<Tensor>,
 }
 
@@ -75,12 +78,12 @@ impl TorchModel {
         let mut pending = BTreeMap::new();
         let mut flat = Vec::new();
         self.chunks(data, &records, |data, chunk| {
-            for batch in self.batches(data, chunk) {
-                let backward = self.backward(merged, data, &batch)?;
+            for block in self.blocks(data, chunk) {
+                let backward = self.backward(merged, data, &block)?;
                 self.per_record(merged, &backward, &mut flat)?;
                 let rows = flat.chunks_exact(dimension);
                 let scored = backward.losses.values.iter().zip(&backward.losses.hits);
-                for ((&record, gradient), (&loss, &hit)) in batch.records.iter().zip(rows).zip(scored) {
+                for ((&record, gradient), (&loss, &hit)) in block.records.iter().zip(rows).zip(scored) {
                     finite(gradient, loss)?;
                     let patient = data.owner(record);
                     let all = data.of_patient(patient)?.len();
@@ -108,17 +111,17 @@ impl TorchModel {
         &self,
         merged: &Merged,
         data: &Prepared,
-        batch: &MicroBatch,
+        block: &Block,
     ) -> Result<Backward, TrainError> {
         tch::with_grad(|| {
-            let mut forward = self.forward(merged, data, batch, self.taps.clone())?;
+            let mut forward = self.forward(merged, data, block, &self.taps)?;
             if !forward.logits.requires_grad() {
                 forward.logits = forward.logits.f_detach()?.set_requires_grad(true);
             }
-            let losses = self.losses(&forward, data, batch)?;
+            let losses = self.losses(&forward, data, block)?;
             let wanted: Vec<&Tensor> =
                 forward.taps.iter().map(|tap| &tap.output).chain(std::iter::once(&forward.logits)).collect();
-            let summed = losses.rows.f_sum(Kind::Float)?;
+            let summed = losses.places.f_sum(Kind::Float)?;
             let mut taps = Tensor::f_run_backward(&[summed], &wanted, false, false)?;
             let logits = taps.pop().ok_or_else(|| TrainError::Torch("no gradient came back".to_owned()))?;
             forward.pooled = forward.pooled.f_detach()?;
@@ -126,7 +129,7 @@ impl TorchModel {
         })
     }
 
-    /// Every row's gradient, all trained tensors in name order: `[b, dimension]`, flat.
+    /// Every record's gradient, all trained tensors in name order: `[records, dimension]`, flat.
     fn per_record(
         &self,
         merged: &Merged,
@@ -134,47 +137,50 @@ impl TorchModel {
         flat: &mut Vec<f32>,
     ) -> Result<(), TrainError> {
         let _no_grad = tch::no_grad_guard();
-        let rows = backward.logits.size2()?.0;
+        let records = backward.losses.values.len() as i64;
+        let logits = backward.logits.f_narrow(0, 0, records)?;
         let mut parts = Vec::new();
         for tensor in self.tensors.iter().filter(|tensor| self.spec.trained.contains(tensor.kind)) {
             let part = match tensor.kind {
-                TensorKind::HeadBias => backward.logits.shallow_clone(),
+                TensorKind::HeadBias => logits.shallow_clone(),
                 TensorKind::HeadWeight => {
-                    let pooled = backward.forward.pooled.f_unsqueeze(1)?;
-                    backward.logits.f_unsqueeze(2)?.f_mul(&pooled)?
+                    let pooled = backward.forward.pooled.f_narrow(0, 0, records)?.f_unsqueeze(1)?;
+                    logits.f_unsqueeze(2)?.f_mul(&pooled)?
                 }
                 TensorKind::A { .. } | TensorKind::B { .. } => self.factor(merged, backward, tensor.kind)?,
             };
-            parts.push(part.f_reshape([rows, -1])?);
+            parts.push(part.f_reshape([records, -1])?);
         }
         read_f32(&Tensor::f_cat(&parts, 1)?, flat)
     }
 
-    /// One factor's gradient for every row: `[b, out, r]` or `[b, r, in]`.
+    /// One factor's gradient for every record: `[records, out, r]` or `[records, r, in]`.
     fn factor(&self, merged: &Merged, backward: &Backward, kind: TensorKind) -> Result<Tensor, TrainError> {
-        let (x, dy) = self.around(backward, kind)?;
-        let other = other_factor(merged, kind)?;
-        if let TensorKind::A { .. } = kind {
-            let dz = dy.f_matmul(&other.f_mul_scalar(merged.scaling)?)?;
-            return Ok(dz.f_transpose(1, 2)?.f_bmm(x)?);
-        }
-        let z = x.f_matmul(&other.f_mul_scalar(merged.scaling)?.f_tr()?)?;
-        Ok(dy.f_transpose(1, 2)?.f_bmm(&z)?)
+        let factors = self.factors(merged, backward, kind)?;
+        let layout = backward.forward.layout.as_ref();
+        let layout = layout.ok_or_else(|| TrainError::Torch("a layout was not kept".to_owned()))?;
+        layout.each_text(|group: &Group| {
+            // The filler row's gradient is zero, so a group's padding adds nothing.
+            let (left, right) = (group.pad(&factors.left)?, group.pad(&factors.right)?);
+            Ok(left.f_transpose(1, 2)?.f_bmm(&right)?)
+        })
     }
 
-    /// The input `[b, t, in]` of an adapted layer, and the gradient at its output, `[b, t, out]`.
-    pub(super) fn around<'b>(
+    /// The two matrices `[n, …]` whose rows' outer products, summed over a record's tokens, are its gradient of a factor.
+    pub(super) fn factors(
         &self,
-        backward: &'b Backward,
+        merged: &Merged,
+        backward: &Backward,
         kind: TensorKind,
-    ) -> Result<(&'b Tensor, Tensor), TrainError> {
+    ) -> Result<Factors, TrainError> {
         let (TensorKind::A { layer, module } | TensorKind::B { layer, module }) = kind else {
             return Err(TrainError::Torch("the head is no factor".to_owned()));
         };
         let (place, third) = Place::of(module);
         let is_here = |tap: &Tap| tap.layer == layer && tap.place == place;
-        let taps = &backward.forward.taps;
-        let (tap, dy) = taps
+        let (tap, dy) = backward
+            .forward
+            .taps
             .iter()
             .zip(&backward.taps)
             .find(|(tap, _)| is_here(tap))
@@ -182,12 +188,23 @@ impl TorchModel {
         let dy = match third {
             Some(third) => {
                 let d = self.encoder.config().hidden_size as i64;
-                dy.f_narrow(2, third as i64 * d, d)?
+                dy.f_narrow(1, third as i64 * d, d)?
             }
             None => dy.shallow_clone(),
         };
-        Ok((&tap.input, dy))
+        let x = tap.input.shallow_clone();
+        let other = other_factor(merged, kind)?.f_mul_scalar(merged.scaling)?;
+        Ok(match kind {
+            TensorKind::A { .. } => Factors { left: dy.f_mm(&other)?, right: x },
+            _ => Factors { left: dy, right: x.f_mm(&other.f_tr()?)? },
+        })
     }
+}
+
+/// See [`TorchModel::factors`]. For `B`: `dy` and `s·x·Aᵀ`; for `A`: `s·dy·B` and `x`.
+pub(super) struct Factors {
+    pub(super) left: Tensor,
+    pub(super) right: Tensor,
 }
 
 impl Backward {
@@ -201,7 +218,7 @@ impl Backward {
 }
 
 /// `A` for a `B`, `B` for an `A`.
-pub(super) fn other_factor(merged: &Merged, kind: TensorKind) -> Result<&Tensor, TrainError> {
+fn other_factor(merged: &Merged, kind: TensorKind) -> Result<&Tensor, TrainError> {
     let other = match kind {
         TensorKind::A { layer, module } => TensorKind::B { layer, module },
         TensorKind::B { layer, module } => TensorKind::A { layer, module },

@@ -1,11 +1,11 @@
 //! Local training without noise and without anybody else: what an organization could do alone, and what pooled data would give.
 //!
-//! The same model code and gradients as a lot, but ordinary batches (padded snugly, summed at once) and Adam (Kingma and Ba, 2015)
+//! The same model code and gradients as a lot, but ordinary batches (summed at once) and Adam (Kingma and Ba, 2015)
 //! with its usual constants. Single records, not patients, are shuffled and drawn. Not private, and never sent.
 
 use tch::Tensor;
 
-use super::gradient::{Backward, other_factor};
+use super::gradient::Backward;
 use super::merged::Merged;
 use super::{Prepared, TorchModel, encoder};
 use crate::model::{AdapterTensors, TensorKind};
@@ -64,12 +64,12 @@ impl TorchModel {
             let plan = if self.pooled_only() {
                 batches::pooled(chunk)
             } else {
-                batches::snug(chunk, &|record| data.tokens(record), self.longest())
+                batches::snug(chunk, &|record| data.tokens(record))
             };
-            for batch in plan {
-                let backward = self.backward(merged, data, &batch)?;
+            for block in plan {
+                let backward = self.backward(merged, data, &block)?;
                 loss += backward.losses().values.iter().map(|&l| f64::from(l)).sum::<f64>();
-                let part = self.summed(merged, &backward, batch.records.len() as i64)?;
+                let part = self.summed(merged, &backward, block.records.len() as i64)?;
                 sum = Some(match sum.take() {
                     None => part,
                     Some(mut sum) => sum.f_add_(&part)?,
@@ -87,7 +87,7 @@ impl TorchModel {
         Ok((flat, loss))
     }
 
-    /// The first `records` rows' summed gradient, flat.
+    /// The records' summed gradient, flat.
     fn summed(&self, merged: &Merged, backward: &Backward, records: i64) -> Result<Tensor, TrainError> {
         let _no_grad = tch::no_grad_guard();
         let (pooled, logits) = backward.head();
@@ -99,34 +99,14 @@ impl TorchModel {
                     logits.f_sum_dim_intlist([0i64].as_slice(), false, tch::Kind::Float)?
                 }
                 TensorKind::HeadWeight => logits.f_tr()?.f_mm(&pooled)?,
-                TensorKind::A { .. } => {
-                    let (x, dy, other) = self.flattened(merged, backward, tensor.kind)?;
-                    dy.f_mm(&other)?.f_tr()?.f_mm(&x)?
-                }
-                TensorKind::B { .. } => {
-                    let (x, dy, other) = self.flattened(merged, backward, tensor.kind)?;
-                    dy.f_tr()?.f_mm(&x.f_mm(&other.f_tr()?)?)?
+                TensorKind::A { .. } | TensorKind::B { .. } => {
+                    let factors = self.factors(merged, backward, tensor.kind)?;
+                    factors.left.f_tr()?.f_mm(&factors.right)?
                 }
             };
             parts.push(part.f_reshape([-1])?);
         }
         Ok(Tensor::f_cat(&parts, 0)?)
-    }
-
-    /// Input `[b·t, in]`, output gradient `[b·t, out]`, and the other factor times `s`.
-    fn flattened(
-        &self,
-        merged: &Merged,
-        backward: &Backward,
-        kind: TensorKind,
-    ) -> Result<(Tensor, Tensor, Tensor), TrainError> {
-        let (x, dy) = self.around(backward, kind)?;
-        let flat = |tensor: &Tensor| -> Result<Tensor, TrainError> {
-            let width = tensor.size3()?.2;
-            Ok(tensor.f_reshape([-1, width])?)
-        };
-        let other = other_factor(merged, kind)?.f_mul_scalar(merged.scaling)?;
-        Ok((flat(x)?, flat(&dy)?, other))
     }
 
     /// Adds `change` (flat, trained tensors in name order) to the adapter.

@@ -1,26 +1,19 @@
 //! The built-in trainer: a frozen encoder, merged factors, per-patient gradients. See [`super`] for the method.
 
 mod encoder;
+mod forward;
 mod gradient;
+mod layout;
 mod local;
 mod merged;
 mod prepared;
 
-use tch::Tensor;
-
-use self::encoder::{Encoder, Place, Rows, Tap, Taps};
-use self::merged::{LayerWeights, Merged};
+use self::encoder::{Encoder, Place};
 pub use self::prepared::Prepared;
 use super::TrainError;
-use super::batches::{self, MicroBatch};
 use super::spec::{Evaluation, LabelScore, PatientGradient, Trainer, TrainerSpec};
 use crate::data::Dataset;
-use crate::model::{
-    AdapterTensor, AdapterTensors, ModelFolder, Pooling, TensorKind, TextTokenizer, adapter_tensors,
-};
-
-/// Records that are worked on between two looks at the cache's cap.
-const CHUNK: usize = 512;
+use crate::model::{AdapterTensor, AdapterTensors, ModelFolder, TensorKind, TextTokenizer, adapter_tensors};
 
 /// A loaded encoder and the description of its adapter. One per process; several data sets may be prepared for it.
 pub struct TorchModel {
@@ -39,25 +32,6 @@ impl std::fmt::Debug for TorchModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TorchModel").field("spec", &self.spec).finish_non_exhaustive()
     }
-}
-
-/// A micro-batch on its way: inputs in, logits out.
-struct Forward {
-    /// `[b, d]`
-    pooled: Tensor,
-    /// `[b, labels]`
-    logits: Tensor,
-    taps: Vec<Tap>,
-}
-
-/// A micro-batch's losses.
-struct Losses {
-    /// Cross-entropy of every row, fillers included, inside the graph.
-    rows: Tensor,
-    /// The same per record.
-    values: Vec<f32>,
-    /// Per record, whether its largest logit is the label's.
-    hits: Vec<bool>,
 }
 
 impl TorchModel {
@@ -144,11 +118,11 @@ impl TorchModel {
         let mut scores = vec![LabelScore::default(); self.spec.adapter.labels];
         let mut summed = 0f64;
         self.chunks(data, &chosen, |data, chunk| {
-            for batch in self.batches(data, chunk) {
-                let forward = self.forward(&merged, data, &batch, Vec::new())?;
-                let losses = self.losses(&forward, data, &batch)?;
+            for block in self.blocks(data, chunk) {
+                let forward = self.forward(&merged, data, &block, &[])?;
+                let losses = self.losses(&forward, data, &block)?;
                 let scored = losses.values.into_iter().zip(losses.hits);
-                for (&record, (loss, hit)) in batch.records.iter().zip(scored) {
+                for (&record, (loss, hit)) in block.records.iter().zip(scored) {
                     // Labels were looked up in the list of that length.
                     let score = &mut scores[data.label(record) as usize];
                     score.examples += 1;
@@ -174,9 +148,9 @@ impl TorchModel {
         let all: Vec<usize> = (0..data.len()).collect();
         let mut logits = vec![Vec::new(); data.len()];
         self.chunks(data, &all, |data, chunk| {
-            for batch in self.batches(data, chunk) {
-                let forward = self.forward(&merged, data, &batch, Vec::new())?;
-                for (row, &record) in batch.records.iter().enumerate() {
+            for block in self.blocks(data, chunk) {
+                let forward = self.forward(&merged, data, &block, &[])?;
+                for (row, &record) in block.records.iter().enumerate() {
                     encoder::read_f32(&forward.logits.f_get(row as i64)?, &mut logits[record])?;
                 }
             }
@@ -192,167 +166,12 @@ impl TorchModel {
     pub fn hidden_states(&self, text: &str) -> Result<Vec<Vec<f32>>, TrainError> {
         let _no_grad = tch::no_grad_guard();
         let tokens = self.tokenizer.encode(text)?;
-        let padded = batches::padded_length(tokens.len(), self.longest());
-        let ids = encoder::ids(&[&tokens], 1, padded, self.encoder.config().pad_token_id)?;
-        let rows = Rows::new(&[tokens.len()], padded)?;
-        let x = self.lower(&ids, &rows, self.encoder.layers.len())?;
+        let (x, _) = self.lower(&[&tokens], tokens.len() + 1, self.encoder.layers.len())?;
         let mut values = Vec::new();
         encoder::read_f32(&x, &mut values)?;
         let d = self.encoder.config().hidden_size;
         Ok(values.chunks_exact(d).take(tokens.len()).map(<[f32]>::to_vec).collect())
     }
-
-    /// Embeddings and the first `layers` layers, without an adapter.
-    fn lower(&self, ids: &Tensor, rows: &Rows, layers: usize) -> Result<Tensor, TrainError> {
-        let mut x = self.encoder.embed(ids)?;
-        for layer in 0..layers {
-            let weights = LayerWeights::plain(&self.encoder, layer);
-            x = self.encoder.layer(layer, &weights, &x, rows, &mut Taps::Off)?;
-        }
-        Ok(x)
-    }
-
-    fn merge(&self, adapter: &AdapterTensors) -> Result<Merged, TrainError> {
-        let scaling = self.spec.adapter.scaling();
-        Merged::new(&self.encoder, &self.tensors, scaling, adapter)
-    }
-
-    /// Whether the frozen part ends after pooling: only the head is trained.
-    fn pooled_only(&self) -> bool {
-        self.frozen == self.encoder.layers.len()
-    }
-
-    /// Micro-batches of fixed shape for the trained part.
-    fn batches(&self, data: &Prepared, records: &[usize]) -> Vec<MicroBatch> {
-        if self.pooled_only() {
-            batches::pooled(records)
-        } else {
-            batches::fixed(records, &|record| data.tokens(record), self.longest())
-        }
-    }
-
-    fn longest(&self) -> usize {
-        self.encoder.config().max_tokens()
-    }
-
-    /// Walks through `records` in chunks whose frozen states are at hand during `work`.
-    fn chunks(
-        &self,
-        data: &mut Prepared,
-        records: &[usize],
-        mut work: impl FnMut(&Prepared, &[usize]) -> Result<(), TrainError>,
-    ) -> Result<(), TrainError> {
-        for chunk in records.chunks(CHUNK) {
-            let passing = self.freeze(data, chunk)?;
-            let done = work(data, chunk);
-            data.forget(&passing);
-            done?;
-        }
-        Ok(())
-    }
-
-    /// Computes the frozen states that are missing. Returns the records whose states do not fit under the cap.
-    fn freeze(&self, data: &mut Prepared, records: &[usize]) -> Result<Vec<usize>, TrainError> {
-        let _no_grad = tch::no_grad_guard();
-        let mut missing: Vec<usize> =
-            records.iter().copied().filter(|&record| data.state(record).is_none()).collect();
-        missing.sort_unstable();
-        missing.dedup();
-        let d = self.encoder.config().hidden_size;
-        let mut passing = Vec::new();
-        let mut values = Vec::new();
-        for batch in batches::fixed(&missing, &|r| data.tokens(r), self.longest()) {
-            let texts: Vec<&[u32]> = batch.records.iter().map(|&r| data.ids(r)).collect();
-            let pad = self.encoder.config().pad_token_id;
-            let ids = encoder::ids(&texts, batch.rows, batch.length, pad)?;
-            let rows = Rows::new(&lengths(&batch, |r| data.tokens(r)), batch.length)?;
-            let mut x = self.lower(&ids, &rows, self.frozen)?;
-            let stride = if self.pooled_only() {
-                x = self.pool(&x, &rows)?;
-                d
-            } else {
-                batch.length * d
-            };
-            encoder::read_f32(&x, &mut values)?;
-            for (row, &record) in batch.records.iter().enumerate() {
-                let kept = if self.pooled_only() { d } else { data.tokens(record) * d };
-                let states = values[row * stride..][..kept].into();
-                if !data.keep(record, states) {
-                    passing.push(record);
-                }
-            }
-        }
-        Ok(passing)
-    }
-
-    fn pool(&self, x: &Tensor, rows: &Rows) -> Result<Tensor, TrainError> {
-        match self.spec.adapter.pooling {
-            Pooling::Mean => rows.mean(x),
-            Pooling::Cls => Ok(x.f_select(1, 0)?.f_contiguous()?),
-        }
-    }
-
-    /// The trained part, from frozen states to logits. Records the products in `taps` if there are any and gradients are on.
-    fn forward(
-        &self,
-        merged: &Merged,
-        data: &Prepared,
-        batch: &MicroBatch,
-        taps: Vec<(usize, Place)>,
-    ) -> Result<Forward, TrainError> {
-        let d = self.encoder.config().hidden_size;
-        let (b, t) = (batch.rows, batch.length);
-        let mut values = vec![0f32; b * t * d];
-        for (row, &record) in batch.records.iter().enumerate() {
-            let states = data.state(record).unwrap_or_default();
-            values[row * t * d..][..states.len()].copy_from_slice(states);
-        }
-        let x = Tensor::f_from_slice(&values)?;
-        let mut taps = if taps.is_empty() { Taps::Off } else { Taps::On { wanted: taps, found: Vec::new() } };
-        let pooled = if self.pooled_only() {
-            x.f_reshape([b as i64, d as i64])?
-        } else {
-            let rows = Rows::new(&lengths(batch, |r| data.tokens(r)), t)?;
-            let mut x = x.f_reshape([b as i64, t as i64, d as i64])?;
-            for layer in self.frozen..self.encoder.layers.len() {
-                x = self.encoder.layer(layer, &merged.layers[layer], &x, &rows, &mut taps)?;
-            }
-            self.pool(&x, &rows)?
-        };
-        let missing = || TrainError::Torch("the head was not read".to_owned());
-        let weight = merged.tensor(TensorKind::HeadWeight).ok_or_else(missing)?;
-        let bias = merged.tensor(TensorKind::HeadBias).ok_or_else(missing)?;
-        let logits = pooled.f_linear(weight, Some(bias))?;
-        let taps = match taps {
-            Taps::Off => Vec::new(),
-            Taps::On { found, .. } => found,
-        };
-        Ok(Forward { pooled, logits, taps })
-    }
-
-    /// Compares the logits with the records' labels.
-    fn losses(&self, forward: &Forward, data: &Prepared, batch: &MicroBatch) -> Result<Losses, TrainError> {
-        let mut labels = vec![0i64; forward.logits.size2()?.0 as usize];
-        for (slot, &record) in labels.iter_mut().zip(&batch.records) {
-            *slot = i64::from(data.label(record));
-        }
-        let targets = Tensor::f_from_slice(&labels)?;
-        let each =
-            forward.logits.f_cross_entropy_loss::<Tensor>(&targets, None, tch::Reduction::None, -100, 0.0)?;
-        let mut values = Vec::new();
-        encoder::read_f32(&each.f_detach()?, &mut values)?;
-        let best = Vec::<i64>::try_from(forward.logits.f_argmax(1, false)?)?;
-        let hits = best.iter().zip(&labels).take(batch.records.len()).map(|(b, l)| b == l).collect();
-        values.truncate(batch.records.len());
-        Ok(Losses { rows: each, values, hits })
-    }
-}
-
-/// Lengths of all rows, 0 for fillers.
-fn lengths(batch: &MicroBatch, tokens: impl Fn(usize) -> usize) -> Vec<usize> {
-    let mut lengths: Vec<usize> = batch.records.iter().map(|&record| tokens(record)).collect();
-    lengths.resize(batch.rows, 0);
-    lengths
 }
 
 /// The `i`-th of `take` numbers spread evenly over `0..all`.
