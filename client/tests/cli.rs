@@ -114,7 +114,8 @@ fn a_consortium_is_founded_by_the_commands_alone() {
             let secret = line.split('"').nth(1).unwrap();
             assert!(!made.out.contains(secret) && !made.err.contains(secret), "a private key was printed");
         }
-        public += &if name == "hub" { made.out.replace("[[organization]]", "[coordinator]") } else { made.out };
+        public +=
+            &if name == "hub" { made.out.replace("[[organization]]", "[coordinator]") } else { made.out };
     }
     let text = format!("version = 1\nconsortium = \"trio\"\nquorum = 3\n\n{public}");
     assert_eq!(Roster::parse(&text).unwrap().organizations.len(), 3);
@@ -127,12 +128,14 @@ fn a_consortium_is_founded_by_the_commands_alone() {
         assert_eq!(signed["signer"], name);
         assert_eq!(signed["signers"].as_array().unwrap().len(), count, "lines are put together");
     }
-    let signatures = Signatures::parse(&fs::read_to_string(consortium.path("trio.toml.sig")).unwrap()).unwrap();
+    let signatures =
+        Signatures::parse(&fs::read_to_string(consortium.path("trio.toml.sig")).unwrap()).unwrap();
     Roster::verify(&text, &signatures, &fingerprint(Kind::Roster, &text)).unwrap();
 
     run(&consortium, "sign roster trio.toml --identity hub.key").failed(3, &["does not list hub"]);
     run(&consortium, "keygen --id north --out north.key").failed(3, &["north.key", "not overwritten"]);
-    run(&consortium, "keygen --id new --out new.key --valid-until 2020-01-01").failed(3, &["2020-01-01 is over"]);
+    run(&consortium, "keygen --id new --out new.key --valid-until 2020-01-01")
+        .failed(3, &["2020-01-01 is over"]);
     assert!(!consortium.path("new.key").exists());
     run(&consortium, "fingerprint plan trio.toml").failed(3, &["trio.toml", "plan does not parse"]);
     cli_support::set_mode(&consortium.path("north.key"), 0o640);
@@ -272,7 +275,11 @@ fn the_ledger_is_shown_and_verified() {
     let whole = fs::read(&path).unwrap();
     fs::write(&path, &whole[..whole.len() - 1]).unwrap();
     let verified = run(&consortium, "ledger verify --config site-1.toml");
-    assert!(verified.code == 0 && verified.out.contains("ok: 3 debits") && verified.out.contains("torn"), "{}", verified.out);
+    assert!(
+        verified.code == 0 && verified.out.contains("ok: 3 debits") && verified.out.contains("torn"),
+        "{}",
+        verified.out
+    );
     assert_eq!(fs::read(&path).unwrap().len(), whole.len() - 1, "a view only reads");
     let mut bent = whole;
     let at = bent.iter().position(|&byte| byte == b'{').unwrap() + 300;
@@ -305,7 +312,10 @@ fn a_baseline_is_trained_and_evaluated() {
     let line = "baseline --config site-1.toml --epochs 40 --lot 12 --learning-rate 0.02 --out alone --json";
     let trained = run(&consortium, line).json();
     let losses: Vec<f64> = trained["losses"].as_array().unwrap().iter().filter_map(Value::as_f64).collect();
-    assert_eq!((losses.len(), trained["steps"].as_u64(), trained["records"].as_u64()), (40, Some(120), Some(36)));
+    assert_eq!(
+        (losses.len(), trained["steps"].as_u64(), trained["records"].as_u64()),
+        (40, Some(120), Some(36))
+    );
     assert!(losses[39] < 0.6 * losses[0], "it learns: {losses:?}");
     for file in ["adapter/adapter_config.json", "adapter/adapter_model.safetensors", "head.safetensors"] {
         assert!(consortium.path("alone").join(file).is_file(), "{file}");
@@ -328,10 +338,13 @@ fn a_baseline_is_trained_and_evaluated() {
     assert_eq!(scores["per_label"][1]["label"], "fracture");
     let line = "evaluate --config site-1.toml --adapter alone/adapter --head alone/head.safetensors --data test.csv --json";
     assert_eq!(run(&consortium, line).json()["loss"], scores["loss"], "the PEFT folder alone does as well");
-    let text = run(&consortium, "evaluate --config site-1.toml --adapter alone --data test.csv --limit 9").out;
+    let text =
+        run(&consortium, "evaluate --config site-1.toml --adapter alone --data test.csv --limit 9").out;
     assert!(text.starts_with("examples        9\nloss "), "{text}");
 
-    let evaluate = |adapter, data| run(&consortium, &format!("evaluate --config site-1.toml --adapter {adapter} --data {data}"));
+    let evaluate = |adapter, data| {
+        run(&consortium, &format!("evaluate --config site-1.toml --adapter {adapter} --data {data}"))
+    };
     evaluate("nowhere", "test.csv").failed(3, &["nowhere", "neither a PEFT folder"]);
     evaluate("alone", "nowhere.csv").failed(3, &["nowhere.csv"]);
     fs::write(consortium.path("alone/head.safetensors"), b"12345678").unwrap();
@@ -378,7 +391,8 @@ fn the_kept_adapter_is_exported_with_a_signed_manifest() {
     };
     assert!(check(&bytes) && !check(&[&bytes[..], b" "].concat()));
 
-    let scores = run(&consortium, "evaluate --config site-1.toml --adapter result --data test.csv --json").json();
+    let scores =
+        run(&consortium, "evaluate --config site-1.toml --adapter result --data test.csv --json").json();
     assert_eq!(scores["examples"], 36);
 }
 

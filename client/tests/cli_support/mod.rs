@@ -12,8 +12,8 @@ use consilium_proto::{
     identity::Identity,
     ids::Id,
     plan::{
-        Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Optimizer, Plan, Pooling, Privacy,
-        PrivacyUnit, Retries, Task, Tensor, VerifiedPlan,
+        Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Optimizer, Plan, Pooling,
+        Privacy, PrivacyUnit, Retries, Task, Tensor, VerifiedPlan,
     },
     roster::{Roster, VerifiedRoster},
     signed::{Kind, Signatures, fingerprint},
@@ -58,8 +58,10 @@ impl Consortium {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let names = ["site-1", "site-2", "site-3", "coordinator"];
-        let identities: Vec<Identity> =
-            (1u8..).zip(names).map(|(seed, name)| Identity::generate(id(name), [seed; 32]).unwrap()).collect();
+        let identities: Vec<Identity> = (1u8..)
+            .zip(names)
+            .map(|(seed, name)| Identity::generate(id(name), [seed; 32]).unwrap())
+            .collect();
         let party = |index: usize| identities[index].party(valid_until());
         let roster = Roster {
             version: 1,
@@ -114,7 +116,8 @@ impl Consortium {
     pub fn verified(&self) -> (VerifiedRoster, VerifiedPlan) {
         let read = |name: &str| fs::read_to_string(self.path(name)).unwrap();
         let signatures = |name| Signatures::parse(&read(name)).unwrap();
-        let roster = Roster::verify(&read("roster.toml"), &signatures("roster.toml.sig"), &self.pin()).unwrap();
+        let roster =
+            Roster::verify(&read("roster.toml"), &signatures("roster.toml.sig"), &self.pin()).unwrap();
         let plan = Plan::verify(&read("plan.toml"), &signatures("plan.toml.sig"), &roster).unwrap();
         (roster, plan)
     }
@@ -134,10 +137,11 @@ fn sign<'a>(path: &Path, kind: Kind, text: &str, signers: impl Iterator<Item = &
 
 /// 36 records of 18 patients; the label shows in the text.
 fn rows(begin: usize) -> String {
-    let words = [["fever of the lung", "acute infection"], ["broken left arm", "fracture of the hand"], [
-        "malignant growth",
-        "neoplasm of the skin",
-    ]];
+    let words = [
+        ["fever of the lung", "acute infection"],
+        ["broken left arm", "fracture of the hand"],
+        ["malignant growth", "neoplasm of the skin"],
+    ];
     let mut text = "patient_id,text,label\n".to_owned();
     for row in begin..begin + 36 {
         let label = row % 3;

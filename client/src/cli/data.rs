@@ -1,0 +1,32 @@
+//! Labelled files, for evaluation and baselines.
+
+use std::path::Path;
+
+use consilium_client::{
+    config::Loaded,
+    data::{DataConfig, Dataset},
+};
+
+use super::Failure;
+
+/// Reads a labelled file whole, by the columns of `[data]`.
+pub(crate) fn whole(loaded: &Loaded, path: &Path) -> Result<Dataset, Failure> {
+    by(loaded, loaded.config.data.source(), path, usize::MAX)
+}
+
+/// Reads a public test set whole, by the columns of `[evaluation]` if there are any.
+pub(crate) fn test_set(loaded: &Loaded, path: &Path) -> Result<Dataset, Failure> {
+    let columns = loaded.config.evaluation.clone().unwrap_or_else(|| loaded.config.data.source());
+    by(loaded, columns, path, usize::MAX)
+}
+
+/// Reads records for training: as many of each patient as the plan allows.
+pub(crate) fn training_set(loaded: &Loaded, path: &Path) -> Result<Dataset, Failure> {
+    let most = loaded.plan.document().task.max_records_per_patient;
+    by(loaded, loaded.config.data.source(), path, most as usize)
+}
+
+fn by(loaded: &Loaded, columns: DataConfig, path: &Path, most: usize) -> Result<Dataset, Failure> {
+    let source = DataConfig { path: path.to_path_buf(), ..columns };
+    Ok(Dataset::load(&source, &loaded.plan.document().task.labels, most)?)
+}

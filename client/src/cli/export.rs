@@ -1,0 +1,70 @@
+//! `export`: the adapter after the last round that this client has applied.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use consilium_client::{
+    config::{Loaded, today},
+    ledger::{LedgerFile, LedgerState},
+    result::{self, Manifest},
+    run::kept_adapter,
+};
+
+use super::{Failure, output};
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The client's configuration.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Folder for the result; files of an earlier export in it are replaced.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Print the manifest as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Export {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let loaded = Loaded::load(&self.config, today())?;
+        let manifest = write(&loaded, &self.out)?;
+        if self.json {
+            return output::print_json(&manifest);
+        }
+        let privacy = &manifest.privacy;
+        output::print(&format!(
+            "{}: the adapter of job {} after round {}\nin {}: ε = {:.4} against the coordinator with the tolerated \
+             colluders, {:.4} against everybody else, δ = {:e}, {} debits\nsigned by {}: {}\n",
+            self.out.display(),
+            manifest.job,
+            manifest.round,
+            privacy.view,
+            privacy.epsilon,
+            privacy.epsilon_local,
+            privacy.delta,
+            privacy.debits,
+            manifest.organization,
+            self.out.join(result::MANIFEST).display()
+        ))
+    }
+}
+
+/// Writes the kept adapter with its manifest.
+pub(crate) fn write(loaded: &Loaded, out: &Path) -> Result<Manifest, Failure> {
+    let folder = loaded.config.job_folder(&loaded.plan);
+    let Some((round, state)) = kept_adapter(&folder, &loaded.plan)? else {
+        return Err(Failure::refused(format!(
+            "{}: no adapter of this plan is kept here; run the client until it has applied a round",
+            folder.display()
+        )));
+    };
+    let ledger = loaded.config.ledger();
+    let ledger = if ledger.exists() {
+        LedgerFile::read(&ledger, &loaded.config.data.name)?.0
+    } else {
+        LedgerState::new(loaded.config.data.name.clone(), [0; 32])
+    };
+    let spent = ledger.spent(&loaded.plan.document().job);
+    Ok(result::write_release(out, loaded, round, &state, spent)?)
+}

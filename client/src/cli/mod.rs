@@ -1,0 +1,146 @@
+//! The command line. Results go to standard output (tables for people, `--json` for machines), everything else to standard
+//! error. No secret is ever an argument, and none is ever printed.
+
+mod baseline;
+mod check;
+mod data;
+mod evaluate;
+mod export;
+mod failure;
+mod keygen;
+mod ledger;
+mod logging;
+mod output;
+mod run;
+mod sign;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use consilium_proto::signed::Kind;
+
+use failure::Failure;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  this machine failed: disk, memory, training
+  2  the command line is wrong
+  3  refused: config, key, roster, plan, model, data or adapter
+  4  the privacy ledger: the budget is spent, or the ledger does not verify
+  5  the coordinator or another party cannot be worked with";
+
+/// The process an organization runs beside its data: trains, encrypts, takes part in rounds.
+#[derive(Debug, Parser)]
+#[command(name = "consilium-client", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take part in the job until it is over.
+    #[command(
+        after_help = "Example:\n  consilium-client run --config client.toml\n\nSIGINT and SIGTERM end it cleanly; \
+        started again, it goes on where it stopped."
+    )]
+    Run(Configured),
+    /// Make every check that `run` makes first, and say what would happen. No network; nothing is written.
+    #[command(
+        after_help = "Examples:\n  consilium-client check --config client.toml\n  consilium-client check --config \
+        client.toml --json | jq .outlook"
+    )]
+    Check(ConfiguredJson),
+    /// Make this organization's keys: the private ones into a file, the public ones to standard output.
+    #[command(
+        after_help = "Example:\n  consilium-client keygen --id site-1 --out site-1.key > site-1.public.toml\n\nSend \
+        the public lines to whoever draws up the roster. The private file never leaves this organization."
+    )]
+    Keygen(keygen::Keygen),
+    /// Sign a roster or a plan; the signature is put into FILE.sig beside those already there.
+    #[command(
+        after_help = "Examples:\n  consilium-client sign roster roster.toml --identity site-1.key\n  consilium-client \
+        sign plan plan.toml --identity site-1.key\n\nRead the document first: what you sign is its text, byte for byte."
+    )]
+    Sign(sign::Sign),
+    /// Print a document's fingerprint, to be compared by telephone.
+    #[command(after_help = "Example:\n  consilium-client fingerprint roster roster.toml")]
+    Fingerprint(sign::Fingerprint),
+    /// What this data set's privacy has cost so far.
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
+    /// Score an adapter on a labelled file.
+    #[command(
+        after_help = "Examples:\n  consilium-client evaluate --config client.toml --adapter result --data test.csv\n  \
+        consilium-client evaluate --config client.toml --adapter result/adapter --head result/head.safetensors \\\n      \
+        --data test.csv --mix-of site-1.csv --json"
+    )]
+    Evaluate(evaluate::Evaluate),
+    /// Train on this organization's data alone, without noise: what it could do without the others.
+    #[command(
+        after_help = "Example:\n  consilium-client baseline --config client.toml --epochs 5 --learning-rate 0.005 \
+        --out alone\n\nNothing of this is private; keep the result at home."
+    )]
+    Baseline(baseline::Baseline),
+    /// Write the adapter after the last round that this client has applied.
+    #[command(
+        after_help = "Example:\n  consilium-client export --config client.toml --out result\n\nOUT receives adapter/ \
+        (a PEFT folder), head.safetensors, labels.txt and a signed manifest.json."
+    )]
+    Export(export::Export),
+}
+
+/// A command that needs the configuration.
+#[derive(Debug, Args)]
+struct Configured {
+    /// The client's configuration.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// The same, with a choice of output.
+#[derive(Debug, Args)]
+struct ConfiguredJson {
+    #[command(flatten)]
+    configured: Configured,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A document that a consortium signs.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Document {
+    /// Who belongs to the consortium.
+    Roster,
+    /// What a job does.
+    Plan,
+}
+
+impl Document {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Roster => Kind::Roster,
+            Self::Plan => Kind::Plan,
+        }
+    }
+}
+
+pub(crate) fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(Configured { config }) => run::run(&config),
+        Command::Check(ConfiguredJson { configured, json }) => check::check(&configured.config, json),
+        Command::Keygen(command) => command.run(),
+        Command::Sign(command) => command.run(),
+        Command::Fingerprint(command) => command.run(),
+        Command::Ledger(command) => command.run(),
+        Command::Evaluate(command) => command.run(),
+        Command::Baseline(command) => command.run(),
+        Command::Export(command) => command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

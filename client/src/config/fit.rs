@@ -1,0 +1,84 @@
+//! From the plan's words to the trainer's, and whether the plan's tensors are those of its model.
+
+use consilium_crypto::release::AdapterState;
+use consilium_proto::plan::{AdapterMode, Plan, Pooling};
+
+use super::{ConfigError, Training};
+use crate::{
+    model::{self, AdapterSpec, AdapterTensors, EncoderConfig, adapter_tensors},
+    trainer::{Trained, TrainerSpec},
+};
+
+/// The adapter's description, as the trainer takes it.
+pub fn adapter_spec(plan: &Plan) -> AdapterSpec {
+    let adapter = &plan.adapter;
+    AdapterSpec {
+        rank: adapter.rank as usize,
+        alpha: adapter.alpha,
+        use_rslora: adapter.rslora,
+        target_modules: adapter.target_modules.clone(),
+        layers: adapter.layers.clone(),
+        pooling: match plan.model.pooling {
+            Pooling::Mean => model::Pooling::Mean,
+            Pooling::Cls => model::Pooling::Cls,
+        },
+        max_tokens: plan.model.max_tokens as usize,
+        labels: plan.task.labels.len(),
+    }
+}
+
+/// Which tensors the plan's mode trains.
+pub fn trained(plan: &Plan) -> Trained {
+    match plan.adapter.mode {
+        AdapterMode::Ffa => Trained::FFA,
+    }
+}
+
+/// The built-in trainer's settings: the adapter from the plan, the machine's share from the config.
+pub fn trainer_spec(plan: &Plan, training: &Training) -> TrainerSpec {
+    TrainerSpec {
+        adapter: adapter_spec(plan),
+        trained: trained(plan),
+        cache_bytes: training.cache_bytes(),
+        threads: training.threads,
+    }
+}
+
+/// Checks that the plan lists exactly the tensors that its adapter has on this model, trained as its mode says: the order
+/// of coordinates in an update follows from that list.
+///
+/// # Errors
+///
+/// [`ConfigError::Model`] when the adapter does not fit the model at all; [`ConfigError::Tensors`] naming the first tensor
+/// that differs.
+pub fn check_tensors(plan: &Plan, model: &EncoderConfig) -> Result<(), ConfigError> {
+    let expected = adapter_tensors(model, &adapter_spec(plan))?;
+    let refuse =
+        |tensor: &str, problem: String| Err(ConfigError::Tensors { tensor: tensor.to_owned(), problem });
+    for tensor in &expected {
+        let Some(listed) = plan.adapter.tensors.iter().find(|listed| listed.name == tensor.name) else {
+            return refuse(&tensor.name, "is missing".to_owned());
+        };
+        if !listed.shape.iter().map(|&axis| axis as usize).eq(tensor.shape.iter().copied()) {
+            return refuse(
+                &tensor.name,
+                format!("has shape {:?}, expected {:?}", listed.shape, tensor.shape),
+            );
+        }
+        let should = trained(plan).contains(tensor.kind);
+        if listed.trained != should {
+            let (is, not) = if should { ("must", "is not") } else { ("must not", "is") };
+            return refuse(&tensor.name, format!("{not} marked as trained, and {is} be in this mode"));
+        }
+    }
+    let known = |name: &str| expected.iter().any(|tensor| tensor.name == name);
+    match plan.adapter.tensors.iter().find(|listed| !known(&listed.name)) {
+        Some(stray) => refuse(&stray.name, "is not one of this adapter's".to_owned()),
+        None => Ok(()),
+    }
+}
+
+/// The values of an adapter between two rounds, as the trainer takes them.
+pub fn adapter_tensors_of(state: &AdapterState) -> AdapterTensors {
+    state.tensors().map(|(tensor, values)| (tensor.name.clone(), values.to_vec())).collect()
+}

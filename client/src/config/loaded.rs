@@ -1,0 +1,220 @@
+//! From a configuration to documents that have been verified.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use consilium_crypto::digest::Digest;
+use consilium_proto::{
+    identity::Identity,
+    pinning::day_of,
+    plan::{Plan, VerifiedPlan},
+    roster::{Party, Roster, VerifiedRoster},
+    signed::{MAX_DOCUMENT_BYTES, Signatures},
+};
+use jiff::civil::Date;
+use rustls::pki_types::UnixTime;
+
+use super::{Config, ConfigError, check_tensors};
+use crate::{files, model::ModelFolder};
+
+/// A configuration and everything it names, verified against each other.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// The organization's keys: those that the roster lists.
+    pub identity: Identity,
+    /// The roster: pinned, and signed by every organization in it.
+    pub roster: Arc<VerifiedRoster>,
+    /// The plan: signed as the roster demands, and within this organization's policy.
+    pub plan: Arc<VerifiedPlan>,
+    /// The base model: the plan's, byte for byte, and one that the plan's adapter fits.
+    pub model: ModelFolder,
+}
+
+/// The day in UTC, by this machine's clock.
+pub fn today() -> Date {
+    day_of(UnixTime::now())
+}
+
+impl Loaded {
+    /// Loads and verifies everything; `today` decides whether keys have expired.
+    ///
+    /// # Errors
+    ///
+    /// The first [`ConfigError`], in this order: config, identity, roster, own entry, plan, policy, data paths, model.
+    pub fn load(path: &Path, today: Date) -> Result<Self, ConfigError> {
+        let config = Config::load(path)?;
+        let identity = config.open_identity()?;
+        let roster = config.open_roster()?;
+        config.check_entry(&identity, &roster, today)?;
+        let plan = config.open_plan(&roster)?;
+        config.check_policy(&plan)?;
+        config.check_paths(&plan)?;
+        let model = config.open_model(&plan)?;
+        Ok(Self { config, identity, roster: Arc::new(roster), plan: Arc::new(plan), model })
+    }
+}
+
+/// One check each, in the order in which [`Loaded::load`] makes them.
+impl Config {
+    /// Reads the identity, which must be private and this organization's.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Missing`], [`ConfigError::File`] (exposed), [`ConfigError::Identity`], [`ConfigError::OtherIdentity`].
+    pub fn open_identity(&self) -> Result<Identity, ConfigError> {
+        let path = &self.identity;
+        exists("identity", "private identity file", path, "; make one with consilium-client keygen")?;
+        let text = files::read_private(path)?;
+        let identity = Identity::parse(text.expose())
+            .map_err(|source| ConfigError::Identity { path: path.clone(), source })?;
+        if identity.id != self.organization {
+            let (organization, found) = (self.organization.clone(), identity.id);
+            return Err(ConfigError::OtherIdentity { organization, path: path.clone(), found });
+        }
+        Ok(identity)
+    }
+
+    /// Reads and verifies the roster.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Missing`], [`ConfigError::Signatures`], [`ConfigError::Roster`].
+    pub fn open_roster(&self) -> Result<VerifiedRoster, ConfigError> {
+        let path = &self.roster;
+        exists("roster", "roster", path, "; it comes from whoever drew up the consortium")?;
+        let text = files::read_text(path, MAX_DOCUMENT_BYTES as u64)?;
+        Roster::verify(&text, &signatures(path)?, &self.roster_pin)
+            .map_err(|source| ConfigError::Roster { path: path.clone(), source })
+    }
+
+    /// Checks that the roster lists this identity's keys, and that neither they nor the coordinator's have expired.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NotListed`], [`ConfigError::OtherKey`], [`ConfigError::Expired`].
+    pub fn check_entry(
+        &self,
+        identity: &Identity,
+        roster: &VerifiedRoster,
+        today: Date,
+    ) -> Result<(), ConfigError> {
+        let organization = self.organization.clone();
+        let Some(entry) = roster.organization(&organization) else {
+            let (consortium, listed) = (roster.document().consortium.clone(), roster.cohort());
+            return Err(ConfigError::NotListed { organization, consortium, listed });
+        };
+        let Party { signing_key, tls_key, .. } = identity.party(entry.valid_until);
+        let pairs = [
+            ("signing key", signing_key.to_string(), entry.signing_key.to_string()),
+            ("TLS key", tls_key.to_string(), entry.tls_key.to_string()),
+        ];
+        for (which, own, listed) in pairs {
+            if own != listed {
+                return Err(ConfigError::OtherKey { which, organization, own, listed });
+            }
+        }
+        entry.valid_on(today).map_err(ConfigError::Expired)?;
+        roster.coordinator().valid_on(today).map_err(ConfigError::Expired)
+    }
+
+    /// Reads and verifies the plan.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Missing`], [`ConfigError::Signatures`], [`ConfigError::Plan`].
+    pub fn open_plan(&self, roster: &VerifiedRoster) -> Result<VerifiedPlan, ConfigError> {
+        let path = &self.plan;
+        exists("plan", "job plan", path, "; it comes from whoever proposes the job")?;
+        let text = files::read_text(path, MAX_DOCUMENT_BYTES as u64)?;
+        Plan::verify(&text, &signatures(path)?, roster)
+            .map_err(|source| ConfigError::Plan { path: path.clone(), source })
+    }
+
+    /// Checks the plan against this organization's policy.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Policy`].
+    pub fn check_policy(&self, plan: &VerifiedPlan) -> Result<(), ConfigError> {
+        let (job, privacy) = (plan.document().job.clone(), &plan.document().privacy);
+        match self.policy.epsilon_per_job {
+            Some(allowed) if privacy.epsilon > allowed => {
+                Err(ConfigError::Policy { job, epsilon: privacy.epsilon, delta: privacy.delta, allowed })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that the data file is there, and the test set's if the plan needs one of this organization.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Missing`], [`ConfigError::NoEvaluation`].
+    pub fn check_paths(&self, plan: &VerifiedPlan) -> Result<(), ConfigError> {
+        exists("data.path", "data file", &self.data.path, "")?;
+        match &self.evaluation {
+            Some(evaluation) => exists("evaluation.path", "data file", &evaluation.path, ""),
+            None if plan.document().evaluation.organization == self.organization => {
+                Err(ConfigError::NoEvaluation { organization: self.organization.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Reads and checks the model folder; it must be the plan's, and the plan's tensors must be its own.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Model`], [`ConfigError::OtherModel`], [`ConfigError::Tensors`].
+    pub fn open_model(&self, plan: &VerifiedPlan) -> Result<ModelFolder, ConfigError> {
+        let model = ModelFolder::open(&self.model)?;
+        let (found, expected) = (model.digests(), &plan.document().model);
+        for (file, found, expected) in [
+            ("config.json", found.config, expected.config),
+            ("tokenizer.json", found.tokenizer, expected.tokenizer),
+            ("model.safetensors", found.weights, expected.weights),
+        ] {
+            let found = Digest(found);
+            if found != expected {
+                let (path, name) = (self.model.join(file), plan.document().model.name.clone());
+                return Err(ConfigError::OtherModel { path, found, expected, name });
+            }
+        }
+        check_tensors(plan.document(), model.config())?;
+        Ok(model)
+    }
+}
+
+/// The file in which a document's signatures stand: its own name with `.sig` added.
+pub fn signature_path(document: &Path) -> PathBuf {
+    let mut name = OsString::from(document.as_os_str());
+    name.push(".sig");
+    PathBuf::from(name)
+}
+
+/// The signatures beside a document; none, if there is no such file. How many are needed is for the verifier to say.
+fn signatures(document: &Path) -> Result<Signatures, ConfigError> {
+    let path = signature_path(document);
+    if !path.exists() {
+        return Ok(Signatures::default());
+    }
+    let text = files::read_text(&path, MAX_DOCUMENT_BYTES as u64)?;
+    Signatures::parse(&text).map_err(|source| ConfigError::Signatures { path, source })
+}
+
+fn exists(
+    field: &'static str,
+    what: &'static str,
+    path: &Path,
+    cure: &'static str,
+) -> Result<(), ConfigError> {
+    if path.is_file() {
+        return Ok(());
+    }
+    Err(ConfigError::Missing { field, what, path: path.to_path_buf(), cure })
+}

@@ -1,0 +1,264 @@
+//! `client.toml`: everything this organization decides about its client, and everything that is checked before it runs.
+//!
+//! Unknown fields are refused with the nearest known one. Relative paths begin at the config file's folder. The file holds
+//! no secret: keys come by a file of their own. [`Config::load`] reads it; [`Loaded::load`] goes on to the documents it names
+//! (identity, roster, plan, model) and believes none of them before its signature or digest has been checked.
+//!
+//! What is fixed for the whole job stands in the signed plan, not here. What this organization alone decides (its data,
+//! its threads, its own privacy budget) stands here and is never sent.
+
+mod error;
+mod fit;
+mod loaded;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use consilium_crypto::digest::Digest;
+use consilium_proto::{ids::Id, plan::VerifiedPlan};
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+pub use error::ConfigError;
+pub use fit::{adapter_spec, adapter_tensors_of, check_tensors, trained, trainer_spec};
+pub use loaded::{Loaded, signature_path, today};
+
+use crate::{data::DataConfig, files, ledger::LEDGER_FILE};
+
+/// Largest config file that is read, bytes.
+pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// The client's configuration, its paths resolved and its numbers in range. The files it names have not been looked at.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// This organization's id in the roster.
+    pub organization: Id,
+    /// File with the organization's private keys, mode 0600, made by `consilium-client keygen`.
+    pub identity: PathBuf,
+    /// Where the coordinator listens, `host:port`. The only address this client ever connects to. Who answers there must
+    /// hold the TLS key in the roster, so a wrong address costs a refused connection and nothing else.
+    pub coordinator: String,
+    /// The roster. Its signatures are read from the same name with `.sig` added.
+    pub roster: PathBuf,
+    /// The roster's fingerprint, 64 hexadecimal digits, compared with the other organizations by telephone. Turning this
+    /// without a telephone call is how a consortium gets a member that nobody chose.
+    #[serde(deserialize_with = "digest")]
+    pub roster_pin: Digest,
+    /// The job plan. Its signatures are read from the same name with `.sig` added.
+    pub plan: PathBuf,
+    /// Folder for what must survive a restart: the privacy ledger, and what this client has said in each job. One for all
+    /// jobs of one data set; another folder is another ledger, and forgets what was spent.
+    pub state: PathBuf,
+    /// The base model's folder: `config.json`, `tokenizer.json`, `model.safetensors`, byte for byte as the plan names them.
+    pub model: PathBuf,
+    /// This organization's own records.
+    pub data: Data,
+    /// The public test set; needed only by the organization that the plan names as evaluator.
+    pub evaluation: Option<DataConfig>,
+    /// What this organization allows, whatever the plan says.
+    #[serde(default)]
+    pub policy: Policy,
+    /// How this machine trains.
+    #[serde(default)]
+    pub training: Training,
+    /// Where results go.
+    #[serde(default)]
+    pub output: Output,
+    /// How the log on standard error looks.
+    #[serde(default)]
+    pub log: LogFormat,
+}
+
+/// `[data]`: the organization's own records. Nothing of them leaves this machine but clipped, noisy, masked sums.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// A name for the data set, the same for ever: its privacy ledger belongs to it. Two files with the same patients are one
+    /// data set; under two names each would spend a budget of its own on the same people.
+    pub name: Id,
+    /// The file; its extension says the format: `csv`, `jsonl` (or `ndjson`), `parquet`.
+    pub path: PathBuf,
+    /// Column with the text.
+    pub text_column: String,
+    /// Column with the label, spelled as in the plan's label list.
+    pub label_column: String,
+    /// Column with the patient's id. Records of one patient under two ids are protected as if they were two patients: less.
+    pub patient_column: String,
+}
+
+/// `[policy]`: this organization's own limits. Stricter limits end its part in a job earlier, for everybody.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Refuse a plan whose `ε` is above this. Absent: the plan's own budget is enough.
+    pub epsilon_per_job: Option<f64>,
+    /// Greatest `ε` of this data set over all jobs together, at `delta_total`. Absent: only each job's own budget counts, and
+    /// many jobs together can tell more about a patient than any one plan says.
+    pub epsilon_total: Option<f64>,
+    /// The `δ` of `epsilon_total`; below one over the number of patients.
+    pub delta_total: Option<f64>,
+}
+
+/// `[training]`: how this machine trains. Nothing here changes a result, only how long it takes and what it needs.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Training {
+    /// libtorch threads, 1 to 256. More than one only if this client has the machine to itself: on busy cores two threads
+    /// made a step 7 to 15 times slower.
+    pub threads: u32,
+    /// Most memory for states of the frozen layers, MiB. 0 computes them anew in every round; with room for all records
+    /// (tokens × hidden size × 4 bytes each) a round takes about half the time.
+    pub cache_mib: u64,
+}
+
+impl Training {
+    /// Threads unless the config says otherwise.
+    pub const DEFAULT_THREADS: u32 = 1;
+    /// Cache unless the config says otherwise, MiB: room for 25,000 short texts of a small encoder.
+    pub const DEFAULT_CACHE_MIB: u64 = 512;
+
+    /// [`Training::cache_mib`] in bytes.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache_mib << 20
+    }
+}
+
+impl Default for Training {
+    fn default() -> Self {
+        Self { threads: Self::DEFAULT_THREADS, cache_mib: Self::DEFAULT_CACHE_MIB }
+    }
+}
+
+/// `[output]`: where results go.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// Folder that receives the finished adapter when the job ends. Absent: none is written, and
+    /// `consilium-client export` writes it at any time.
+    pub folder: Option<PathBuf>,
+}
+
+/// How the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line, for machines.
+    #[default]
+    Json,
+    /// Lines for people.
+    Text,
+}
+
+fn digest<'de, D: Deserializer<'de>>(from: D) -> Result<Digest, D::Error> {
+    String::deserialize(from)?.parse().map_err(D::Error::custom)
+}
+
+impl Config {
+    /// Reads the file, resolves its paths and checks its numbers.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`]: not readable, an unknown field (with the nearest known one), a value out of range.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = files::read_text(path, MAX_CONFIG_BYTES)?;
+        let mut config: Self = toml::from_str(&text).map_err(|error| ConfigError::parse(path, &error))?;
+        config.resolve(path.parent().unwrap_or(Path::new("")));
+        config.check()?;
+        Ok(config)
+    }
+
+    fn resolve(&mut self, folder: &Path) {
+        let paths = [
+            &mut self.identity,
+            &mut self.roster,
+            &mut self.plan,
+            &mut self.state,
+            &mut self.model,
+            &mut self.data.path,
+        ];
+        let optional = [self.evaluation.as_mut().map(|set| &mut set.path), self.output.folder.as_mut()];
+        for path in paths.into_iter().chain(optional.into_iter().flatten()) {
+            // An absolute path replaces the folder.
+            *path = folder.join(&*path);
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let rule = |holds: bool, field, value: &dyn ToString, rule| {
+            let refuse = || ConfigError::Value { field, value: value.to_string(), rule };
+            if holds { Ok(()) } else { Err(refuse()) }
+        };
+        let address = self.coordinator.rsplit_once(':');
+        let dialable = address.is_some_and(|(host, port)| {
+            let bracketed = host.starts_with('[') && host.ends_with(']');
+            !host.is_empty()
+                && (bracketed || !host.contains(':'))
+                && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+        rule(
+            dialable,
+            "coordinator",
+            &self.coordinator,
+            "write host:port, as in coordinator.example.org:7400 or [2001:db8::1]:7400",
+        )?;
+        let (threads, cache) = (self.training.threads, self.training.cache_mib);
+        rule((1..=256).contains(&threads), "training.threads", &threads, "it must be 1 to 256")?;
+        rule(cache <= 1 << 20, "training.cache_mib", &cache, "it must be at most 1048576, a tebibyte")?;
+        let above_zero = |value: &f64| value.is_finite() && *value > 0.0;
+        let policy = &self.policy;
+        for (field, value) in [
+            ("policy.epsilon_per_job", policy.epsilon_per_job),
+            ("policy.epsilon_total", policy.epsilon_total),
+        ] {
+            let value = value.unwrap_or(1.0);
+            rule(
+                above_zero(&value),
+                field,
+                &value,
+                "it must be above 0; to forbid every job, do not run the client",
+            )?;
+        }
+        let delta = policy.delta_total.unwrap_or(1e-5);
+        rule(
+            delta > 0.0 && delta < 0.01,
+            "policy.delta_total",
+            &delta,
+            "it must be above 0 and below one over the number of patients",
+        )?;
+        let pair = (policy.epsilon_total.is_some(), policy.delta_total.is_some());
+        rule(
+            pair.0 == pair.1,
+            "policy.delta_total",
+            &"alone",
+            "epsilon_total and delta_total go together: an ε means nothing without its δ",
+        )
+    }
+
+    /// The organization's budget over all jobs, `ε` and `δ`, if it has set one.
+    pub fn total_budget(&self) -> Option<(f64, f64)> {
+        Some((self.policy.epsilon_total?, self.policy.delta_total?))
+    }
+
+    /// Where a job's own state is kept, inside the state folder.
+    pub fn job_folder(&self, plan: &VerifiedPlan) -> PathBuf {
+        self.state.join(plan.document().job.as_str())
+    }
+
+    /// The data set's privacy ledger, in the state folder: one for all jobs.
+    pub fn ledger(&self) -> PathBuf {
+        self.state.join(LEDGER_FILE)
+    }
+}
+
+impl Data {
+    /// File and columns, as the reader takes them.
+    pub fn source(&self) -> DataConfig {
+        DataConfig {
+            path: self.path.clone(),
+            text_column: self.text_column.clone(),
+            label_column: self.label_column.clone(),
+            patient_column: self.patient_column.clone(),
+        }
+    }
+}

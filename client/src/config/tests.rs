@@ -1,0 +1,276 @@
+//! Every way in which a configuration, or what it names, can be wrong: the message names it and says what to do.
+
+use std::{collections::BTreeSet, fs};
+
+use jiff::civil::date;
+
+use super::*;
+
+#[path = "../../tests/cli_support/mod.rs"]
+mod support;
+
+use support::{Consortium, id, set_mode, valid_until};
+
+fn load(consortium: &Consortium) -> Result<Loaded, ConfigError> {
+    Loaded::load(&consortium.path("site-1.toml"), date(2026, 11, 23))
+}
+
+/// The error after `change`, which must contain every one of `parts`.
+fn refused(consortium: &Consortium, parts: &[&str]) -> ConfigError {
+    let error = load(consortium).err().unwrap_or_else(|| panic!("was not refused: {parts:?}"));
+    let text = error.to_string();
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is missing in: {text}");
+    }
+    error
+}
+
+#[test]
+fn everything_that_fits_together_loads() {
+    let consortium = Consortium::new();
+    let loaded = load(&consortium).unwrap();
+    assert_eq!(loaded.identity.id, id("site-1"));
+    assert_eq!(loaded.roster.digest(), consortium.pin());
+    assert_eq!(loaded.plan.document().job, id("demo"));
+    assert_eq!(loaded.config.state, consortium.path("site-1-state"), "relative to the config file");
+    assert_eq!(loaded.config.ledger(), consortium.path("site-1-state/ledger.journal"));
+    assert_eq!(loaded.config.training, Training { threads: 1, cache_mib: 512 });
+    assert_eq!((loaded.config.log, loaded.config.total_budget()), (LogFormat::Json, None));
+    assert!(!consortium.path("site-1-state").exists(), "loading creates nothing");
+    let spec = adapter_spec(loaded.plan.document());
+    assert_eq!((spec.rank, spec.labels, spec.layers), (4, 3, Some(vec![1])));
+}
+
+#[test]
+fn the_shipped_example_is_what_this_version_reads() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("client.example.toml");
+    let config = Config::load(&path).unwrap();
+    assert_eq!(config.data.name, id("discharge-letters"));
+    assert_eq!(config.total_budget(), Some((12.0, 1e-6)));
+    assert_eq!(config.identity, path.with_file_name("site-1.key"));
+    assert_eq!(config.log, LogFormat::Text);
+    // And it shows every field there is: an unknown one makes serde list the known ones.
+    let text = fs::read_to_string(&path).unwrap();
+    for (section, known) in
+        [("", 14), ("[data]\n", 5), ("[policy]\n", 3), ("[training]\n", 2), ("[output]\n", 1)]
+    {
+        let bent = text.replacen(section, &format!("{section}zzz = 1\n"), 1);
+        let message = toml::from_str::<Config>(&bent).unwrap_err().message().to_owned();
+        let fields: BTreeSet<&str> = message.split('`').skip(3).step_by(2).collect();
+        assert_eq!(fields.len(), known, "{message}");
+        for field in fields {
+            let shown = text
+                .lines()
+                .any(|line| line.starts_with(&format!("{field} =")) || line == format!("[{field}]"));
+            assert!(shown, "the example does not show {field}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_field_is_named_with_its_nearest_neighbour_and_its_line() {
+    let consortium = Consortium::new();
+    consortium.edit("site-1.toml", "organization =", "organisation =");
+    refused(&consortium, &["site-1.toml", "line 1", "organisation", "did you mean `organization`?"]);
+
+    let consortium = Consortium::new();
+    consortium.edit("site-1.toml", "patient_column", "pateint_column");
+    refused(&consortium, &["unknown field `pateint_column`", "did you mean `patient_column`?"]);
+
+    let consortium = Consortium::new();
+    consortium.edit("site-1.toml", "[data]", "log = \"jsno\"\n\n[data]");
+    refused(&consortium, &["jsno", "did you mean `json`?"]);
+
+    let consortium = Consortium::new();
+    consortium.edit("site-1.toml", "roster_pin", "# roster_pin");
+    refused(&consortium, &["roster_pin"]);
+}
+
+#[test]
+fn values_out_of_range_are_named() {
+    for (from, to, parts) in [
+        ("127.0.0.1:7400", "127.0.0.1", ["coordinator", "host:port"]),
+        ("127.0.0.1:7400", "127.0.0.1:0", ["coordinator", "127.0.0.1:0"]),
+        ("127.0.0.1:7400", "::1:7400", ["coordinator", "[2001:db8::1]:7400"]),
+        ("[data]", "[training]\nthreads = 0\n[data]", ["training.threads = 0", "1 to 256"]),
+        ("[data]", "[policy]\nepsilon_total = 3.0\n[data]", ["delta_total", "go together"]),
+        ("[data]", "[policy]\nepsilon_per_job = -1.0\n[data]", ["epsilon_per_job = -1", "above 0"]),
+        (
+            "[data]",
+            "[policy]\nepsilon_total = 3.0\ndelta_total = 1.0\n[data]",
+            ["delta_total = 1", "patients"],
+        ),
+        ("name = \"titles\"", "name = \"My Titles\"", ["My Titles", "a-z"]),
+    ] {
+        let consortium = Consortium::new();
+        consortium.edit("site-1.toml", from, to);
+        refused(&consortium, &parts);
+    }
+    let consortium = Consortium::new();
+    consortium.edit("site-1.toml", "127.0.0.1:7400", "[::1]:7400");
+    load(&consortium).unwrap();
+}
+
+#[test]
+fn missing_files_are_named_with_their_field() {
+    for (file, parts) in [
+        ("site-1.key", ["identity", "keygen"]),
+        ("roster.toml", ["config: roster", "roster.toml"]),
+        ("plan.toml", ["config: plan", "plan.toml"]),
+        ("site-1.csv", ["data.path", "site-1.csv"]),
+        ("test.csv", ["evaluation.path", "test.csv"]),
+        ("site-1.toml", ["site-1.toml", "No such file"]),
+    ] {
+        let consortium = Consortium::new();
+        fs::remove_file(consortium.path(file)).unwrap();
+        refused(&consortium, &parts);
+    }
+}
+
+#[test]
+fn a_key_that_others_can_read_is_refused() {
+    let consortium = Consortium::new();
+    set_mode(&consortium.path("site-1.key"), 0o644);
+    refused(&consortium, &["0644", "chmod 600"]);
+}
+
+#[test]
+fn an_identity_must_be_this_organizations() {
+    let consortium = Consortium::new();
+    consortium.edit("site-1.toml", "site-1.key", "site-2.key");
+    refused(&consortium, &["site-1", "site-2's", "site-2.key"]);
+
+    let consortium = Consortium::new();
+    fs::write(consortium.path("site-1.key"), "id = \"site-1\"\nsecret-looking = 1\n").unwrap();
+    let error = refused(&consortium, &["site-1.key"]);
+    assert!(!error.to_string().contains("secret-looking"), "{error}");
+}
+
+#[test]
+fn unlisted_and_replaced_keys_are_named() {
+    let consortium = Consortium::with(|draft| draft.roster.organizations[0].id = id("elsewhere"));
+    // The roster of others is not signed by its new member; here it is only about what this client says first.
+    let error = load(&consortium).unwrap_err();
+    assert!(matches!(error, ConfigError::Roster { .. }), "{error}");
+
+    let consortium = Consortium::new();
+    consortium.edit("site-1.toml", "organization = \"site-1\"", "organization = \"coordinator\"");
+    consortium.edit("site-1.toml", "identity = \"site-1.key\"", "identity = \"coordinator.key\"");
+    refused(&consortium, &["coordinator is not in the roster of clinics", "site-1, site-2, site-3"]);
+
+    let consortium = Consortium::new();
+    let fresh = consilium_proto::identity::Identity::generate(id("site-1"), [77; 32]).unwrap();
+    fs::write(consortium.path("site-1.key"), fresh.to_text().expose()).unwrap();
+    let listed = consortium.roster.organizations[0].signing_key.to_string();
+    refused(
+        &consortium,
+        &["signing key of site-1", &listed, &fresh.signing_key().verifying_key().to_string()],
+    );
+
+    let consortium = Consortium::new();
+    let seed = consortium.identities[0].signing_key().seed();
+    let other_tls = consilium_proto::identity::Identity::generate(id("site-1"), *seed.expose()).unwrap();
+    fs::write(consortium.path("site-1.key"), other_tls.to_text().expose()).unwrap();
+    refused(&consortium, &["TLS key of site-1", &consortium.roster.organizations[0].tls_key.to_string()]);
+}
+
+#[test]
+fn keys_end_with_their_last_day() {
+    let consortium = Consortium::new();
+    let load_on = |day| Loaded::load(&consortium.path("site-1.toml"), day);
+    assert!(load_on(valid_until()).is_ok());
+    let error = load_on(date(2100, 1, 1)).unwrap_err().to_string();
+    assert!(error.contains("site-1") && error.contains("2099-12-31"), "{error}");
+
+    let consortium = Consortium::with(|draft| draft.roster.coordinator.valid_until = date(2026, 11, 22));
+    refused(&consortium, &["coordinator", "2026-11-22"]);
+}
+
+#[test]
+fn a_roster_must_be_the_pinned_one_and_signed_by_all() {
+    let consortium = Consortium::new();
+    let pin = consortium.pin().to_string();
+    consortium.edit("site-1.toml", &pin, &"ab".repeat(32));
+    refused(&consortium, &["roster.toml", &pin, &"ab".repeat(32), "telephone"]);
+
+    let consortium = Consortium::new();
+    consortium.edit("roster.toml.sig", "site-2 ", "# site-2 ");
+    refused(&consortium, &["roster.toml", "missing: site-2"]);
+
+    let consortium = Consortium::new();
+    fs::write(consortium.path("roster.toml.sig"), "site-1 xyz\n").unwrap();
+    refused(&consortium, &["roster.toml.sig", "line 1"]);
+}
+
+#[test]
+fn a_plan_must_be_signed_as_the_roster_demands() {
+    let consortium = Consortium::with(|draft| draft.signers.truncate(2));
+    refused(&consortium, &["plan.toml", "needs 3", "has 2", "missing: site-3"]);
+
+    let consortium = Consortium::new();
+    fs::remove_file(consortium.path("plan.toml.sig")).unwrap();
+    refused(&consortium, &["needs 3", "has 0 (nobody)"]);
+
+    let consortium = Consortium::new();
+    consortium.edit("plan.toml", "rounds = 20", "rounds = 21");
+    refused(&consortium, &["plan.toml", "site-1", "another text"]);
+}
+
+#[test]
+fn the_model_must_be_the_plans_byte_for_byte() {
+    let consortium = Consortium::new();
+    consortium.edit("site-1.toml", support::MODEL, "nowhere");
+    refused(&consortium, &["nowhere", "config.json, tokenizer.json and model.safetensors"]);
+
+    let consortium = Consortium::new();
+    let folder = consortium.path("model");
+    fs::create_dir(&folder).unwrap();
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        fs::copy(Path::new(support::MODEL).join(file), folder.join(file)).unwrap();
+    }
+    consortium.edit("site-1.toml", support::MODEL, "model");
+    load(&consortium).unwrap();
+    let text = fs::read_to_string(folder.join("config.json")).unwrap();
+    fs::write(folder.join("config.json"), text + "\n").unwrap();
+    refused(&consortium, &["config.json", "plan was made for", "(tiny)"]);
+    fs::remove_file(folder.join("model.safetensors")).unwrap();
+    refused(&consortium, &["`model.safetensors` is missing"]);
+}
+
+#[test]
+fn a_plan_must_fit_its_own_model() {
+    let consortium = Consortium::with(|draft| draft.plan.adapter.tensors[0].trained = true);
+    refused(&consortium, &["lora_A", "must not"]);
+    let consortium = Consortium::with(|draft| {
+        draft.plan.adapter.tensors.remove(1);
+    });
+    refused(&consortium, &["query.lora_B.weight", "is missing"]);
+    let consortium = Consortium::with(|draft| draft.plan.adapter.tensors[5].shape = vec![3, 31]);
+    refused(&consortium, &["head.weight", "[3, 31]", "[3, 32]"]);
+    let consortium = Consortium::with(|draft| {
+        let mut stray = draft.plan.adapter.tensors[5].clone();
+        stray.name = "zzz".to_owned();
+        draft.plan.adapter.tensors.push(stray);
+    });
+    refused(&consortium, &["zzz", "not one of"]);
+}
+
+#[test]
+fn the_evaluator_needs_a_test_set_and_others_do_not() {
+    let consortium = Consortium::new();
+    for site in ["site-1.toml", "site-2.toml"] {
+        let text = fs::read_to_string(consortium.path(site)).unwrap();
+        fs::write(consortium.path(site), text.split("[evaluation]").next().unwrap()).unwrap();
+    }
+    refused(&consortium, &["names site-1 as evaluator", "[evaluation]"]);
+    Loaded::load(&consortium.path("site-2.toml"), date(2026, 11, 23)).unwrap();
+}
+
+#[test]
+fn a_plan_above_the_policy_is_refused() {
+    let consortium = Consortium::new();
+    consortium.edit("site-1.toml", "[data]", "[policy]\nepsilon_per_job = 5.9\n[data]");
+    refused(&consortium, &["job demo", "ε = 6", "epsilon_per_job allows 5.9"]);
+    consortium.edit("site-1.toml", "5.9", "6.0");
+    load(&consortium).unwrap();
+}

@@ -1,0 +1,250 @@
+//! The folder in which an adapter is handed on.
+//!
+//! | file | what |
+//! |---|---|
+//! | `adapter/` | the LoRA factors as a PEFT folder for the bare encoder; absent if the plan trains the head alone |
+//! | `head.safetensors` | the classifier head |
+//! | `labels.txt` | the labels, one a line, in the order of the head's rows |
+//! | `manifest.json` | where it comes from: plan, roster, round, model, files with their digests, and the privacy it cost with every number that a recomputation of `ε` needs |
+//! | `manifest.json.sig` | the organization's signature over the manifest |
+//!
+//! A baseline that was trained alone has the first three only: nothing was aggregated, so there is nothing to attest.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use consilium_crypto::{digest::Digest, release::AdapterState, sign::sign};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::{
+    config::{Loaded, adapter_spec, adapter_tensors_of, signature_path},
+    export::{self, ExportError},
+    files::{self, FileError},
+    ledger::{Debit, Spent},
+    model::{AdapterTensors, MAX_WEIGHTS_BYTES},
+};
+
+/// The PEFT folder inside a result folder.
+pub const ADAPTER: &str = "adapter";
+/// The head's file.
+pub const HEAD: &str = "head.safetensors";
+/// The label list.
+pub const LABELS: &str = "labels.txt";
+/// The manifest.
+pub const MANIFEST: &str = "manifest.json";
+
+/// What a manifest's signature is over, beside the manifest.
+const SIGNED_AS: &str = "result-manifest";
+
+/// Why a result could not be written or read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ResultError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The adapter's own files.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// No adapter where one was expected.
+    #[error(
+        "{}: neither a PEFT folder (with adapter_config.json) nor a result folder (with adapter/); correct the path",
+        path.display()
+    )]
+    NoAdapter {
+        /// The folder that was given.
+        path: PathBuf,
+    },
+}
+
+/// Writes adapter, head and labels into `folder`, which is made if need be.
+///
+/// # Errors
+///
+/// Values that do not fit the plan; files that cannot be written.
+pub fn write_files(folder: &Path, loaded: &Loaded, values: &AdapterTensors) -> Result<(), ResultError> {
+    let plan = loaded.plan.document();
+    let (config, spec) = (loaded.model.config(), adapter_spec(plan));
+    fs::create_dir_all(folder).map_err(|source| FileError::io("create", folder, source))?;
+    if !spec.target_modules.is_empty() {
+        export::write_peft_folder(&folder.join(ADAPTER), &plan.model.name, config, &spec, values)?;
+    }
+    export::write_head(&folder.join(HEAD), config, &spec, values)?;
+    let labels: String = plan.task.labels.iter().map(|label| format!("{label}\n")).collect();
+    files::write_atomic(&folder.join(LABELS), labels.as_bytes())?;
+    Ok(())
+}
+
+/// Writes the adapter after `round` with its signed manifest. `spent` is what this organization's ledger says about the job.
+///
+/// # Errors
+///
+/// As [`write_files`].
+pub fn write_release(
+    folder: &Path,
+    loaded: &Loaded,
+    round: u32,
+    state: &AdapterState,
+    spent: Spent,
+) -> Result<Manifest, ResultError> {
+    write_files(folder, loaded, &adapter_tensors_of(state))?;
+    let manifest = Manifest::of(folder, loaded, round, state, spent)?;
+    // Unwrap safety: strings and finite numbers serialize.
+    let text = serde_json::to_string_pretty(&manifest).unwrap_or_default() + "\n";
+    let path = folder.join(MANIFEST);
+    let (identity, plan) = (&loaded.identity, loaded.plan.digest());
+    let signature = sign(identity.signing_key(), SIGNED_AS, &plan, identity.id.as_str(), text.as_bytes());
+    let line = format!("{} {}\n", identity.id, hex::encode(signature.0));
+    files::write_atomic(&path, text.as_bytes())?;
+    files::write_atomic(&signature_path(&path), line.as_bytes())?;
+    Ok(manifest)
+}
+
+/// Reads an adapter back: `adapter` is a PEFT folder or a result folder, `head` the head's file if it is not beside it.
+///
+/// # Errors
+///
+/// [`ResultError::NoAdapter`]; files that contradict themselves or the plan.
+pub fn read_files(
+    adapter: &Path,
+    head: Option<&Path>,
+    loaded: &Loaded,
+) -> Result<AdapterTensors, ResultError> {
+    let (config, spec) = (loaded.model.config(), adapter_spec(loaded.plan.document()));
+    let peft = |folder: &Path| folder.join(export::ADAPTER_CONFIG).is_file();
+    let head_only = spec.target_modules.is_empty();
+    let (folder, beside) = if !head_only && peft(adapter) {
+        (adapter.to_path_buf(), adapter.parent().unwrap_or(Path::new("")).join(HEAD))
+    } else if head_only || peft(&adapter.join(ADAPTER)) {
+        (adapter.join(ADAPTER), adapter.join(HEAD))
+    } else {
+        return Err(ResultError::NoAdapter { path: adapter.to_path_buf() });
+    };
+    let head = export::read_head(head.unwrap_or(&beside), config, &spec)?;
+    let factors =
+        if head_only { AdapterTensors::new() } else { export::read_peft_folder(&folder, config, &spec)? };
+    Ok(factors.iter().chain(head.iter()).map(|(name, values)| (name.to_owned(), values.to_vec())).collect())
+}
+
+/// Where a result comes from. Everything in it is public.
+#[derive(Clone, Debug, Serialize)]
+pub struct Manifest {
+    /// Version of this format: 1.
+    pub version: u32,
+    /// The job.
+    pub job: String,
+    /// Who exported and signed this.
+    pub organization: String,
+    /// Fingerprint of the plan.
+    pub plan: String,
+    /// Fingerprint of the roster.
+    pub roster: String,
+    /// Round after which the adapter stands.
+    pub round: u32,
+    /// Digest of the adapter, as clients and coordinator compare it.
+    pub adapter_digest: String,
+    /// Digest of the optimizer's state beside it.
+    pub optimizer_digest: String,
+    /// The base model.
+    pub model: ModelEntry,
+    /// SHA-256 of every file of the result, by path.
+    pub files: Vec<FileEntry>,
+    /// What it cost.
+    pub privacy: PrivacyEntry,
+    /// Version of the software.
+    pub software: String,
+}
+
+/// The base model in a [`Manifest`].
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelEntry {
+    /// Its name in the plan.
+    pub name: String,
+    /// SHA-256 of `config.json`.
+    pub config: String,
+    /// SHA-256 of `tokenizer.json`.
+    pub tokenizer: String,
+    /// SHA-256 of `model.safetensors`.
+    pub weights: String,
+}
+
+/// One file of a result.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileEntry {
+    /// Its path in the folder.
+    pub path: String,
+    /// SHA-256.
+    pub sha256: String,
+}
+
+/// The privacy that an adapter cost, as this organization's own ledger has it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PrivacyEntry {
+    /// Whose view these numbers are.
+    pub view: String,
+    /// What one record stands for, as the plan says it.
+    pub note: String,
+    /// `ε` against the coordinator with the tolerated colluders.
+    pub epsilon: f64,
+    /// `ε` against everybody else together.
+    pub epsilon_local: f64,
+    /// `δ` of both.
+    pub delta: f64,
+    /// Attempts debited: how many steps of `step` were composed.
+    pub debits: u64,
+    /// One step: the numbers of an attempt.
+    pub step: Debit,
+}
+
+impl Manifest {
+    fn of(
+        folder: &Path,
+        loaded: &Loaded,
+        round: u32,
+        state: &AdapterState,
+        spent: Spent,
+    ) -> Result<Self, ResultError> {
+        let plan = loaded.plan.document();
+        let organization = loaded.identity.id.to_string();
+        let mut files = Vec::new();
+        let adapter = [export::ADAPTER_CONFIG, export::ADAPTER_MODEL].map(|file| format!("{ADAPTER}/{file}"));
+        for path in adapter.into_iter().chain([HEAD.to_owned(), LABELS.to_owned()]) {
+            let file = folder.join(&path);
+            if file.is_file() {
+                let bytes = files::read_bytes(&file, MAX_WEIGHTS_BYTES)?;
+                files.push(FileEntry { path, sha256: Digest::of(&bytes).to_string() });
+            }
+        }
+        Ok(Self {
+            version: 1,
+            job: plan.job.to_string(),
+            plan: loaded.plan.digest().to_string(),
+            roster: loaded.roster.digest().to_string(),
+            round,
+            adapter_digest: state.adapter_digest().to_string(),
+            optimizer_digest: state.optimizer_digest().to_string(),
+            model: ModelEntry {
+                name: plan.model.name.clone(),
+                config: plan.model.config.to_string(),
+                tokenizer: plan.model.tokenizer.to_string(),
+                weights: plan.model.weights.to_string(),
+            },
+            files,
+            privacy: PrivacyEntry {
+                view: format!("the privacy ledger of {organization}"),
+                note: plan.privacy.note.clone(),
+                epsilon: spent.epsilon,
+                epsilon_local: spent.epsilon_local,
+                delta: spent.delta,
+                debits: spent.debits,
+                // Round and attempt of an entry are not the step's; the count stands above.
+                step: Debit::of(&loaded.plan, round, 1),
+            },
+            software: format!("consilium-client {}", env!("CARGO_PKG_VERSION")),
+            organization,
+        })
+    }
+}
