@@ -137,6 +137,18 @@ fn ties_are_broken_by_the_next_digits() {
     assert!(!below_target_exactly(1000, 0, &zero, &mut Script(vec![])));
 }
 
+/// The same when the first 192 bits tie, which the first round of intervals cannot decide.
+#[test]
+fn ties_past_the_first_interval_are_broken_too() {
+    for (sigma, x, digits) in EXPONENTIALS {
+        let word = |i: usize| u64::from_str_radix(&digits[16 * i..16 * (i + 1)], 16).unwrap();
+        let target = Target { x, sigma, scale: 1 };
+        let script = |last: u64| Script(vec![word(0), word(1), word(2), last]);
+        assert!(below_target_exactly(0, 0, &target, &mut script(word(3) - 2)), "{sigma} {x}");
+        assert!(!below_target_exactly(0, 0, &target, &mut script(word(3) + 2)), "{sigma} {x}");
+    }
+}
+
 #[test]
 fn both_comparisons_agree() {
     let mut rng = BulkRng::new([3; 32]);

@@ -136,6 +136,9 @@ fn the_mean_divides_by_public_numbers_only() {
     assert_eq!(mean[0], 12.5);
     assert_eq!(mean[1], -0.00625);
     assert_eq!((mean[2], mean[3]), (0.0, (1.0f64 / (848.0 * 100.0 * 4.0 / 5.0)) as f32));
+    // The divisor is evaluated left to right: any other grouping rounds this quotient down.
+    let grouped = mean_from_sum(&[968_810_055_163_001], 535.3, 428.1, 2, 11).unwrap();
+    assert_eq!(grouped[0].to_bits(), 0x50ad_3d86);
     for (scale, lot, survivors, n) in [
         (0.0, 100.0, 4, 5),
         (f64::NAN, 100.0, 4, 5),
