@@ -1,5 +1,7 @@
 //! The sensitivity under adversarial gradients, the rounding's statistics, and the way to the ring and back.
 
+#![allow(clippy::unwrap_used)]
+
 use alloc::vec;
 use alloc::vec::Vec;
 

@@ -3,6 +3,8 @@
 //! Seeds are fixed, so a statistic that passes once passes always; thresholds are at five standard deviations
 //! or a chance of about 10⁻⁶.
 
+#![allow(clippy::unwrap_used)]
+
 use alloc::vec;
 use alloc::vec::Vec;
 

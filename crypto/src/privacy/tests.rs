@@ -1,5 +1,7 @@
 //! The accountant against reference values, closed forms, and itself.
 
+#![allow(clippy::unwrap_used)]
+
 use alloc::vec::Vec;
 
 use super::*;

@@ -1,5 +1,7 @@
 //! The release's arithmetic, pinned; its bytes, there and back; and what it refuses.
 
+#![allow(clippy::unwrap_used)]
+
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
