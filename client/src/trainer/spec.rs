@@ -132,6 +132,16 @@ pub trait Trainer: Send {
     /// Length of [`PatientGradient::gradient`].
     fn dimension(&self) -> usize;
 
+    /// Does ahead of time what the first lots and evaluations would otherwise do: worth calling while waiting for the others. Asks
+    /// `go_on(records done, records in all)` now and then, and stops when it says no. May be left out, and called again.
+    ///
+    /// # Errors
+    /// A failing libtorch.
+    fn warm_up(&mut self, go_on: &mut dyn FnMut(usize, usize) -> bool) -> Result<(), TrainError> {
+        let _ = go_on;
+        Ok(())
+    }
+
     /// Calls `each` exactly once for every patient of the lot, in an order of its own. An empty lot calls nothing.
     ///
     /// # Errors

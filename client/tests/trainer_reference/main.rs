@@ -308,6 +308,17 @@ fn a_patients_gradient_takes_not_one_bit_from_the_others() {
         assert_eq!(alone[&patient], together[&patient], "patient {patient} alone");
     }
     assert!(lot(&mut cached, &adapter, &[]).is_empty());
+    // A cap in the middle, and states computed ahead.
+    let mut halved = TorchTrainer::new(&model, settings(&spec, Trained::BOTH, 20_000), &data, None).unwrap();
+    let mut asked = Vec::new();
+    halved
+        .warm_up(&mut |done, of| {
+            asked.push((done, of));
+            true
+        })
+        .unwrap();
+    assert_eq!(asked[0], (0, 60));
+    assert_eq!(together, lot(&mut halved, &adapter, &everybody), "with half a cache");
 }
 
 #[test]

@@ -70,6 +70,13 @@ impl TorchModel {
         Ok(())
     }
 
+    /// Computes the frozen states that are missing; returns whether all of them are kept.
+    pub(super) fn fits(&self, data: &mut Prepared, records: &[usize]) -> Result<bool, TrainError> {
+        let passing = self.freeze(data, records)?;
+        data.forget(&passing);
+        Ok(passing.is_empty())
+    }
+
     /// Computes the frozen states that are missing. Returns the records whose states do not fit under the cap.
     fn freeze(&self, data: &mut Prepared, records: &[usize]) -> Result<Vec<usize>, TrainError> {
         let _no_grad = tch::no_grad_guard();

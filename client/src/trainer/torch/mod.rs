@@ -101,6 +101,29 @@ impl TorchModel {
         Prepared::new(data, &self.tokenizer, self.spec.cache_bytes)
     }
 
+    /// Computes frozen states until all are kept, the cap is reached, or `go_on(records done)` says no; returns whether it never did.
+    ///
+    /// # Errors
+    /// A failing libtorch.
+    pub fn warm_up(
+        &self,
+        data: &mut Prepared,
+        go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<bool, TrainError> {
+        let all: Vec<usize> = (0..data.len()).collect();
+        let mut done = 0;
+        for part in all.chunks(256) {
+            if !go_on(done) {
+                return Ok(false);
+            }
+            if !self.fits(data, part)? {
+                return Ok(true);
+            }
+            done += part.len();
+        }
+        Ok(go_on(done))
+    }
+
     /// Scores the adapter on all of `data`, or on `limit` records evenly spread over it.
     ///
     /// # Errors
@@ -218,6 +241,19 @@ impl Trainer for TorchTrainer {
 
     fn dimension(&self) -> usize {
         self.model.dimension()
+    }
+
+    fn warm_up(&mut self, go_on: &mut dyn FnMut(usize, usize) -> bool) -> Result<(), TrainError> {
+        let test = self.test.as_ref().map_or(0, Prepared::len);
+        let (train, all) = (self.train.len(), self.train.len() + test);
+        let mut before = 0;
+        for data in [Some(&mut self.train), self.test.as_mut()].into_iter().flatten() {
+            if !self.model.warm_up(data, &mut |done| go_on(before + done, all))? {
+                return Ok(());
+            }
+            before = train;
+        }
+        Ok(())
     }
 
     fn lot(
