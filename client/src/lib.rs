@@ -4,10 +4,13 @@
 //! - [`data`], [`model`], [`trainer`]: records in, clipping-ready per-patient gradients out;
 //! - [`session`]: the state machine, sans-IO; [`journal`] and [`ledger`]: what it must not forget;
 //! - [`link`], [`run`]: the way to the coordinator, and the loop;
-//! - [`export`]: the adapter as the files everybody already has.
+//! - [`result`] and [`export`]: the adapter as the files everybody already has, with its signed manifest;
+//! - `cli`: the commands of `consilium-client`.
 //!
 //! Only [`trainer`], behind the feature `torch`, links libtorch.
 
+#[cfg(feature = "torch")]
+pub mod cli;
 pub mod config;
 pub mod data;
 pub mod export;

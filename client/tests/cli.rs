@@ -105,17 +105,17 @@ fn a_consortium_is_founded_by_the_commands_alone() {
     let consortium = Consortium::new();
     let mut public = String::new();
     for name in ["north", "south", "west", "hub"] {
-        let made = run(&consortium, &format!("keygen --id {name} --out {name}.key --valid-until 2099-12-31"));
+        let made = run(&consortium, &format!("keygen --id {name} --out {name} --valid-until 2099-12-31"));
         assert_eq!(made.code, 0, "{}", made.err);
-        let path = consortium.path(&format!("{name}.key"));
+        let path = consortium.path(name).join("identity.toml");
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let private = fs::read_to_string(&path).unwrap();
         for line in private.lines().filter(|line| line.contains("key = ")) {
             let secret = line.split('"').nth(1).unwrap();
             assert!(!made.out.contains(secret) && !made.err.contains(secret), "a private key was printed");
         }
-        public +=
-            &if name == "hub" { made.out.replace("[[organization]]", "[coordinator]") } else { made.out };
+        let party = fs::read_to_string(consortium.path(name).join("party.toml")).unwrap();
+        public += &format!("{}\n{party}\n", if name == "hub" { "[coordinator]" } else { "[[organization]]" });
     }
     let text = format!("version = 1\nconsortium = \"trio\"\nquorum = 3\n\n{public}");
     assert_eq!(Roster::parse(&text).unwrap().organizations.len(), 3);
@@ -124,7 +124,7 @@ fn a_consortium_is_founded_by_the_commands_alone() {
     let told = run(&consortium, "fingerprint roster trio.toml");
     assert_eq!(told.out.trim(), fingerprint(Kind::Roster, &text).to_string());
     for (count, name) in (1..).zip(["north", "south", "west"]) {
-        let signed = run(&consortium, &format!("sign roster trio.toml --identity {name}.key --json")).json();
+        let signed = run(&consortium, &format!("sign roster trio.toml --identity {name}/identity.toml --json")).json();
         assert_eq!(signed["signer"], name);
         assert_eq!(signed["signers"].as_array().unwrap().len(), count, "lines are put together");
     }
@@ -132,14 +132,14 @@ fn a_consortium_is_founded_by_the_commands_alone() {
         Signatures::parse(&fs::read_to_string(consortium.path("trio.toml.sig")).unwrap()).unwrap();
     Roster::verify(&text, &signatures, &fingerprint(Kind::Roster, &text)).unwrap();
 
-    run(&consortium, "sign roster trio.toml --identity hub.key").failed(3, &["does not list hub"]);
-    run(&consortium, "keygen --id north --out north.key").failed(3, &["north.key", "not overwritten"]);
-    run(&consortium, "keygen --id new --out new.key --valid-until 2020-01-01")
+    run(&consortium, "sign roster trio.toml --identity hub/identity.toml").failed(3, &["does not list hub"]);
+    run(&consortium, "keygen --id north --out north").failed(3, &["north", "not overwritten"]);
+    run(&consortium, "keygen --id new --out new --valid-until 2020-01-01")
         .failed(3, &["2020-01-01 is over"]);
-    assert!(!consortium.path("new.key").exists());
+    assert!(!consortium.path("new").exists());
     run(&consortium, "fingerprint plan trio.toml").failed(3, &["trio.toml", "plan does not parse"]);
-    cli_support::set_mode(&consortium.path("north.key"), 0o640);
-    run(&consortium, "sign roster trio.toml --identity north.key").failed(3, &["0640", "chmod 600"]);
+    cli_support::set_mode(&consortium.path("north/identity.toml"), 0o640);
+    run(&consortium, "sign roster trio.toml --identity north/identity.toml").failed(3, &["0640", "chmod 600"]);
 }
 
 #[test]

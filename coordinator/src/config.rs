@@ -148,3 +148,17 @@ fn signed(path: &Path) -> Result<(String, Signatures), ConfigError> {
         .map_err(|source| ConfigError::Signatures { path: beside.clone(), source })?;
     Ok((read(path)?, signatures))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_sample_parses_and_a_misspelt_field_is_named() {
+        let sample = include_str!("../coordinator.example.toml");
+        let config: Config = toml::from_str(sample).unwrap();
+        assert_eq!(config.listen.port(), 7433);
+        let error = toml::from_str::<Config>(&sample.replace("listen", "lisen")).unwrap_err().to_string();
+        assert!(error.contains("unknown field `lisen`") && error.contains("expected one of"), "{error}");
+    }
+}

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from consortium import SITES, call
 
 # Epochs and Adam's step size, found on a validation split of the training titles for all six alike.
-RECIPE = {"alone": (4, 0.01), "pooled": (6, 0.005)}
+RECIPE = {"alone": (4, 0.01), "pooled": (5, 0.003)}
 RECIPE_QUICK = {"alone": (1, 0.01), "pooled": (1, 0.01)}
 
 
@@ -29,14 +29,13 @@ def train(consortium, name, data, kind):
     return evaluate(consortium, out, mix_of=data)
 
 
-def evaluate(consortium, result, mix_of=None):
-    """Scores an adapter on the whole test set; and weighted by another file's mix of labels, if one is named."""
+def evaluate(consortium, result, mix_of=None, job="lora"):
+    """Scores a result on the whole test set; and weighted by another file's mix of labels, if one is named."""
     mix = ["--mix-of", mix_of] if mix_of else []
-    scores = call(consortium.program("consilium-client"), "evaluate", "--config", config(consortium),
-                  "--adapter", result / "adapter", "--head", result / "head.safetensors",
-                  "--data", consortium.data / "test.csv", *mix, "--json")
+    scores = call(consortium.program("consilium-client"), "evaluate", "--config", config(consortium, job),
+                  "--adapter", result, "--data", consortium.data / "test.csv", *mix, "--json")
     return json.loads(scores)
 
 
-def config(consortium):
-    return consortium.folder / "job-lora" / f"{SITES[0]}.toml"
+def config(consortium, job="lora"):
+    return consortium.folder / f"job-{job}" / f"{SITES[0]}.toml"

@@ -33,8 +33,7 @@ def learning_curve(federated, head_only, scores):
         parts.append(f'<path d="M{LEFT} {y(level):.1f}H{WIDTH - RIGHT}" stroke="{colour}" stroke-dasharray="2 4"/>')
         parts.append(text(WIDTH - RIGHT - 4, y(level) - 5, f"{name} {level:.2f}", anchor="end", fill=colour))
     for name, job, colour in jobs:
-        noisy = [(row["round"], row["train_accuracy"]) for row in job.rounds if row.get("train_accuracy") is not None]
-        test = [(row["round"], row["test_accuracy"]) for row in job.rounds if row.get("test_accuracy") is not None]
+        noisy, test = ([(row["round"], row[view]["accuracy"]) for row in job.rounds if row[view]] for view in ("train", "test"))
         parts.append(line([(x(r), y(a)) for r, a in noisy], colour, width=1, opacity=0.45))
         parts.append(line([(x(r), y(a)) for r, a in test], colour, width=2.5))
         parts += [f'<circle cx="{x(r):.1f}" cy="{y(a):.1f}" r="3.5" fill="{colour}"/>' for r, a in test]

@@ -41,7 +41,7 @@ class Job:
                 killer.join(timeout=60)
             self.wait_for_clients()
             self.ended = time.time()
-            self.rounds = self.ask("rounds")["rounds"]
+            self.rounds = self.settled_rounds()
             self.status = self.ask("status")
             self.coordinator_rss_mb = peak_rss_mb(self.processes["coordinator"].pid)
             self.stop("coordinator")
@@ -112,6 +112,14 @@ class Job:
         answer = call(self.consortium.program("consilium"), *question, "--json", "--config", self.folder / "operator.toml")
         return json.loads(answer)
 
+    def settled_rounds(self):
+        """All rounds, once the coordinator has computed what each of them cost: it does so beside the rounds."""
+        while True:
+            rounds = self.ask("rounds")
+            if all(row["spent"] for row in rounds):
+                return rounds
+            time.sleep(0.2)
+
     def stop(self, name):
         self.processes[name].send_signal(signal.SIGTERM)
         self.processes[name].wait(timeout=30)
@@ -128,7 +136,7 @@ class Job:
         victim.send_signal(signal.SIGKILL)
         victim.wait()
         while True:
-            last = self.ask("rounds")["rounds"][-1:]
+            last = self.ask("rounds")[-1:]
             if last and last[0]["round"] >= self.killed_round:
                 break
             time.sleep(0.2)

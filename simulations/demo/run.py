@@ -52,7 +52,7 @@ def main():
     say("Each organization alone, and all data pooled: without noise, tuned alike.")
     scores = baselines(consortium)
     scores["federated"] = evaluate(consortium, federated.export())
-    scores["head_only_federated"] = evaluate(consortium, head_only.export())
+    scores["head_only_federated"] = evaluate(consortium, head_only.export(), job="head")
 
     for part in ("adapter", "head.safetensors", "labels.txt", "manifest.json", "manifest.json.sig"):
         source = federated.result / part

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use consilium_client::{
+use crate::{
     config::{Loaded, adapter_tensors_of, today, trainer_spec},
     result,
     trainer::{LocalRecipe, TorchModel},

@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, path::Path};
 
-use consilium_client::{
+use crate::{
     config::{Config, adapter_spec, today},
     data::Dataset,
     ledger::{LedgerFile, LedgerState},
@@ -167,7 +167,7 @@ fn check_tokenizer(model: &ModelFolder, plan: &VerifiedPlan, report: &mut Report
     report.note("tokenizer", model.tokenizer(most), |_| format!("texts are cut to {most} tokens"));
 }
 
-fn open_ledger(config: &Config) -> Result<LedgerState, consilium_client::ledger::LedgerError> {
+fn open_ledger(config: &Config) -> Result<LedgerState, crate::ledger::LedgerError> {
     let path = config.ledger();
     if !path.exists() {
         return Ok(LedgerState::new(config.data.name.clone(), [0; 32]));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use consilium_client::{
+use crate::{
     config::Loaded,
     data::{DataConfig, Dataset},
 };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use consilium_client::{
+use crate::{
     config::{Loaded, today, trainer_spec},
     result,
     trainer::{Evaluation, TorchModel},
@@ -125,7 +125,7 @@ impl Scores {
 
 #[cfg(test)]
 mod tests {
-    use consilium_client::trainer::LabelScore;
+    use crate::trainer::LabelScore;
 
     use super::*;
 

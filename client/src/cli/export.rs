@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use consilium_client::{
+use crate::{
     config::{Loaded, today},
     ledger::{LedgerFile, LedgerState},
     result::{self, Manifest},

@@ -2,10 +2,11 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use consilium_client::{
+use crate::{
     config::ConfigError,
     data::DataError,
     files::FileError,
+    journal::JournalError,
     ledger::LedgerError,
     result::ResultError,
     run::{RunError, StartError},
@@ -131,30 +132,6 @@ impl From<TrainError> for Failure {
         match error {
             TrainError::Torch(_) => Self::local(error),
             error => Self::refused(error),
-        }
-    }
-}
-
-impl From<StartError> for Failure {
-    fn from(error: StartError) -> Self {
-        match error {
-            StartError::File(error) => error.into(),
-            StartError::Journal(error) => Self::local(error),
-            StartError::Ledger(error) => error.into(),
-            StartError::Data(error) => error.into(),
-            StartError::Train(error) => error.into(),
-            error => Self::refused(error),
-        }
-    }
-}
-
-impl From<RunError> for Failure {
-    fn from(error: RunError) -> Self {
-        match error {
-            RunError::Ledger(error) => error.into(),
-            RunError::File(error) => error.into(),
-            RunError::Stopped(_) => Self::Peer(error.to_string()),
-            RunError::Journal(_) | RunError::Thread(_) => Self::local(error),
         }
     }
 }

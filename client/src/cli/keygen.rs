@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use consilium_client::{config::today, files};
+use crate::{
+    config::today,
+    files::{self, FileError},
+};
 use consilium_crypto::secret::Secret;
-use consilium_proto::{identity::Identity, ids::Id, roster::Party};
+use consilium_proto::{identity::Identity, ids::Id};
 use jiff::{ToSpan, civil::Date};
 use rand::{TryRng, rngs::SysRng};
-use serde::Serialize;
 
 use super::{Failure, output};
 
@@ -20,21 +22,15 @@ pub(crate) struct Keygen {
     /// The organization's id: 1 to 63 characters of a-z, 0-9 and '-'.
     #[arg(long)]
     id: Id,
-    /// File for the private keys; created with mode 0600, never overwritten.
-    #[arg(long, value_name = "FILE")]
+    /// Folder for identity.toml (private, mode 0600) and party.toml (public); neither is ever overwritten.
+    #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Last day (UTC) on which the keys shall count; two years from today unless given.
     #[arg(long, value_name = "YYYY-MM-DD")]
     valid_until: Option<Date>,
-    /// Print the public entry as JSON instead of TOML.
+    /// Print the public entry as JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// The roster's table for one organization.
-#[derive(Serialize)]
-struct Entry {
-    organization: [Party; 1],
 }
 
 impl Keygen {
@@ -54,16 +50,24 @@ impl Keygen {
         drawn
             .map_err(|error| Failure::local(format!("the operating system gave no random bytes: {error}")))?;
         let identity = Identity::generate(self.id, *seed.expose()).map_err(Failure::local)?;
-        files::create_private(&self.out, &identity.to_text())?;
+        let (private, public) = (self.out.join("identity.toml"), self.out.join("party.toml"));
         let party = identity.party(valid_until);
-        eprintln!(
-            "The private keys are in {} (mode 0600): back them up, and never send them. The public half follows; send it \
-             to whoever draws up the roster.",
-            self.out.display()
-        );
+        std::fs::create_dir_all(&self.out).map_err(|source| FileError::io("create", &self.out, source))?;
+        if public.exists() {
+            return Err(FileError::Exists { path: public }.into());
+        }
+        files::create_private(&private, &identity.to_text())?;
+        files::write_atomic(&public, toml::to_string(&party).map_err(Failure::local)?.as_bytes())?;
         if self.json {
             return output::print_json(&party);
         }
-        output::print(&toml::to_string(&Entry { organization: [party] }).map_err(Failure::local)?)
+        output::print(&format!(
+            "{}  private: back it up, never send it\n{}  public: send it to whoever draws up the roster\n{} is {} until \
+             {valid_until}\n",
+            private.display(),
+            public.display(),
+            party.id,
+            party.signing_key
+        ))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::{Args, Subcommand};
-use consilium_client::{
+use crate::{
     config::Config,
     journal::Torn,
     ledger::{Debit, LedgerFile, LedgerState, Spent},

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use consilium_client::config::LogFormat;
+use crate::config::LogFormat;
 use tracing_subscriber::EnvFilter;
 
 /// Environment variable that overrides how much is logged, as in `consilium_client=debug`.

@@ -52,16 +52,16 @@ enum Command {
         client.toml --json | jq .outlook"
     )]
     Check(ConfiguredJson),
-    /// Make this organization's keys: the private ones into a file, the public ones to standard output.
+    /// Make this organization's keys: the private ones, and the public entry for the roster.
     #[command(
-        after_help = "Example:\n  consilium-client keygen --id site-1 --out site-1.key > site-1.public.toml\n\nSend \
-        the public lines to whoever draws up the roster. The private file never leaves this organization."
+        after_help = "Example:\n  consilium-client keygen --id site-1 --out keys/site-1\n\nSend party.toml to whoever draws up \
+        the roster. identity.toml never leaves this organization."
     )]
     Keygen(keygen::Keygen),
     /// Sign a roster or a plan; the signature is put into FILE.sig beside those already there.
     #[command(
-        after_help = "Examples:\n  consilium-client sign roster roster.toml --identity site-1.key\n  consilium-client \
-        sign plan plan.toml --identity site-1.key\n\nRead the document first: what you sign is its text, byte for byte."
+        after_help = "Examples:\n  consilium-client sign roster roster.toml --identity keys/site-1/identity.toml\n  consilium-client \
+        sign plan plan.toml --identity keys/site-1/identity.toml\n\nRead the document first: what you sign is its text, byte for byte."
     )]
     Sign(sign::Sign),
     /// Print a document's fingerprint, to be compared by telephone.
@@ -127,7 +127,8 @@ impl Document {
     }
 }
 
-pub(crate) fn main() -> ExitCode {
+/// Runs the command line to its end.
+pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(Configured { config }) => run::run(&config),
         Command::Check(ConfiguredJson { configured, json }) => check::check(&configured.config, json),

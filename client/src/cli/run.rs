@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use consilium_client::{
+use crate::{
     config::{Loaded, today},
     run::{Client, Outcome},
 };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use consilium_client::{
+use crate::{
     config::signature_path,
     files::{self, FileError},
 };

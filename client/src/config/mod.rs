@@ -11,6 +11,9 @@ mod error;
 mod fit;
 mod loaded;
 #[cfg(test)]
+#[path = "../../tests/cli_support/mod.rs"]
+pub(crate) mod support;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};

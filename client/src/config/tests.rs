@@ -4,12 +4,10 @@ use std::{collections::BTreeSet, fs};
 
 use jiff::civil::date;
 
-use super::*;
-
-#[path = "../../tests/cli_support/mod.rs"]
-mod support;
-
-use support::{Consortium, id, set_mode, valid_until};
+use super::{
+    support::{self, Consortium, id, set_mode, valid_until},
+    *,
+};
 
 fn load(consortium: &Consortium) -> Result<Loaded, ConfigError> {
     Loaded::load(&consortium.path("site-1.toml"), date(2026, 11, 23))
@@ -47,7 +45,7 @@ fn the_shipped_example_is_what_this_version_reads() {
     let config = Config::load(&path).unwrap();
     assert_eq!(config.data.name, id("discharge-letters"));
     assert_eq!(config.total_budget(), Some((12.0, 1e-6)));
-    assert_eq!(config.identity, path.with_file_name("site-1.key"));
+    assert_eq!(config.identity, path.with_file_name("keys/site-1/identity.toml"));
     assert_eq!(config.log, LogFormat::Text);
     // And it shows every field there is: an unknown one makes serde list the known ones.
     let text = fs::read_to_string(&path).unwrap();

@@ -112,6 +112,10 @@ impl LedgerFile {
     /// As [`LedgerFile::open`]; a file that is not there is an error here.
     pub fn read(path: &Path, data_set: &Id) -> Result<(LedgerState, Option<Torn>), LedgerError> {
         let contents = Journal::read(path, &owner(data_set))?;
+        if contents.records.is_empty() {
+            // The process died between creating the file and drawing its salt: nothing was spent, nobody was told a head.
+            return Ok((LedgerState::new(data_set.clone(), [0; 32]), contents.torn));
+        }
         Ok((assemble(path, data_set, contents.records)?, contents.torn))
     }
 

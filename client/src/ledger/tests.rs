@@ -5,12 +5,10 @@ use std::{fs, path::PathBuf, time::Instant};
 use consilium_proto::plan::VerifiedPlan;
 
 use super::*;
-use crate::journal::JournalError;
-
-#[path = "../../tests/cli_support/mod.rs"]
-mod support;
-
-use support::{Consortium, id};
+use crate::{
+    config::support::{Consortium, id},
+    journal::JournalError,
+};
 
 const SALT: [u8; 32] = [9; 32];
 

@@ -11,7 +11,6 @@ use consilium_crypto::{
 };
 use consilium_proto::plan::VerifiedPlan;
 use rand::CryptoRng;
-use rand::Rng as _;
 
 use crate::{model::AdapterTensors, trainer::Trainer};
 

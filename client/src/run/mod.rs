@@ -6,6 +6,8 @@
 #[cfg(feature = "test-hooks")]
 mod hook;
 pub mod lot;
+#[cfg(feature = "torch")]
+mod start;
 mod worker;
 
 use std::{
@@ -15,7 +17,7 @@ use std::{
 
 use consilium_crypto::release::AdapterState;
 use consilium_proto::plan::VerifiedPlan;
-use rand::rngs::{SysRng, UnwrapErr};
+use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use thiserror::Error;
 
 use crate::{
@@ -26,6 +28,8 @@ use crate::{
     session::{Effect, Event, Input, Session},
     trainer::Trainer,
 };
+#[cfg(feature = "torch")]
+pub use start::StartError;
 use worker::Worker;
 
 /// What a running client is made of.

@@ -11,7 +11,7 @@ use std::{
 
 use consilium_crypto::release::AdapterState;
 use consilium_proto::{plan::VerifiedPlan, wire};
-use rand::rngs::{SysRng, UnwrapErr};
+use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use tokio::sync::mpsc;
 
 use super::lot::{encode_lot, tensors};

@@ -100,6 +100,10 @@ impl Session {
                 };
                 effects.push(Effect::Say(say));
                 effects.push(Effect::Reached { round, attempt, what });
+                if step == Step::Unmask {
+                    // Whether or not this client's vector is in the sum: no other will be.
+                    effects.push(Effect::StopTraining);
+                }
             }
             Ok(Reply::UpdateWanted) => self.mask(effects),
             // Said again after a reconnect; what was said before is what holds.
@@ -109,7 +113,7 @@ impl Session {
     }
 
     /// After a restart: the recorded vote or answer of the last attempt may be said again, nothing else.
-    fn repeat(&self, round: u32, attempt: u32, step: Step, effects: &mut Vec<Effect>) {
+    pub(super) fn repeat(&self, round: u32, attempt: u32, step: Step, effects: &mut Vec<Effect>) {
         if (round, attempt) != self.recorded.fence {
             return;
         }

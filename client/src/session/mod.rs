@@ -17,7 +17,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use consilium_crypto::{release::AdapterState, ring::RingVector, secagg::LedgerHead};
+use consilium_crypto::{release::AdapterState, ring::RingVector, secagg::Step};
 use consilium_proto::{
     PROTOCOL_VERSION,
     announcement::Announcement,
@@ -157,11 +157,17 @@ pub struct Session {
     active: Option<Active>,
     /// The last announcement that could not be answered because releases were still missing.
     pending: Option<wire::SignedAnnouncement>,
+    connected: bool,
+    /// Releases were asked for on this connection, and have not all arrived.
     fetching: bool,
     /// Highest round that the coordinator says is published.
     published_round: u32,
     job_ended: bool,
+    /// Evaluations under way, the last round for which one was begun, and the last result: there is no receipt for it, so it
+    /// is said again on every new connection.
     evaluating: u32,
+    evaluated_round: u32,
+    evaluation: Option<wire::Evaluation>,
     software: String,
 }
 
@@ -205,10 +211,13 @@ impl Session {
             recorded: start.recorded,
             active: None,
             pending: None,
+            connected: false,
             fetching: false,
             published_round: 0,
             job_ended: false,
             evaluating: 0,
+            evaluated_round: 0,
+            evaluation: None,
             software: env!("CARGO_PKG_VERSION").into(),
         })
     }
@@ -217,8 +226,12 @@ impl Session {
     pub fn handle(&mut self, input: Input, rng: &mut impl CryptoRng) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
-            Input::Connected => effects.push(Effect::Say(Say::Hello(self.hello()))),
-            Input::Disconnected => self.pending = None,
+            Input::Connected => {
+                // What was asked for on an earlier connection may never come.
+                (self.connected, self.fetching) = (true, false);
+                effects.push(Effect::Say(Say::Hello(self.hello())));
+            }
+            Input::Disconnected => (self.connected, self.fetching, self.pending) = (false, false, None),
             Input::Heard(heard) => self.heard(heard, rng, &mut effects),
             Input::Release { head, sum } => self.release(&head, &sum, &mut effects),
             Input::ReleasesEnded => {
@@ -228,6 +241,7 @@ impl Session {
             Input::Trained { round, attempt, update } => self.trained(round, attempt, update, &mut effects),
             Input::Evaluated(evaluation) => {
                 self.evaluating = self.evaluating.saturating_sub(1);
+                self.evaluation = Some(evaluation);
                 effects.push(Effect::Say(Say::Evaluation(evaluation)));
                 self.maybe_finished(&mut effects);
             }
@@ -264,7 +278,11 @@ impl Session {
                     effects.push(Effect::Stop(other_documents()));
                     return;
                 }
+                effects.extend(self.evaluation.map(|again| Effect::Say(Say::Evaluation(again))));
                 self.want(welcome.released_round, effects);
+                if !self.fetching {
+                    self.maybe_evaluate(effects);
+                }
             }
             Heard::Announcement(signed) => {
                 self.pending = Some(signed);
@@ -295,6 +313,9 @@ impl Session {
             Heard::JobEnded(_) => {
                 self.job_ended = true;
                 self.leave(effects);
+                if !self.fetching {
+                    self.maybe_evaluate(effects);
+                }
                 self.maybe_finished(effects);
             }
             Heard::Goodbye(goodbye) => {
@@ -310,7 +331,8 @@ impl Session {
 
     fn want(&mut self, published: u32, effects: &mut Vec<Effect>) {
         self.published_round = self.published_round.max(published);
-        if self.applied_round < self.published_round && !self.fetching {
+        // Without a connection the next Welcome asks again.
+        if self.applied_round < self.published_round && !self.fetching && self.connected {
             self.fetching = true;
             effects.push(Effect::Fetch { from_round: self.applied_round + 1 });
         }
@@ -349,8 +371,10 @@ impl Session {
     fn maybe_evaluate(&mut self, effects: &mut Vec<Effect>) {
         let document = self.plan.document();
         let (round, every) = (self.applied_round, document.evaluation.every_rounds);
-        let due = round > 0 && (round.is_multiple_of(every) || round == document.rounds);
-        if due && document.evaluation.organization == self.identity.id {
+        // The last release is evaluated even if the rounds after it came to nothing.
+        let due = round.is_multiple_of(every) || round == document.rounds || self.job_ended;
+        if due && round > self.evaluated_round && document.evaluation.organization == self.identity.id {
+            self.evaluated_round = round;
             self.evaluating += 1;
             effects.push(Effect::Evaluate { round, adapter: self.state.clone() });
         }
@@ -378,8 +402,16 @@ impl Session {
             let said = Effect::Say(Say::Refusal(wire::Refusal { round, attempt, code: code.into() }));
             [Effect::Declined { round, attempt, code: code.into(), why }, said]
         };
-        if (round, attempt) <= self.recorded.fence {
-            let why = "this attempt was accepted before this process started; it is sat out".into();
+        if (round, attempt) < self.recorded.fence {
+            let (r, a) = self.recorded.fence;
+            let why = format!("attempts only go forward, and round {r} attempt {a} was accepted already");
+            return effects.extend(decline("old-attempt", why));
+        }
+        if (round, attempt) == self.recorded.fence {
+            // Before the refusal: a round that is short of one vote must not fail while the vote stands in the journal.
+            self.repeat(round, attempt, Step::Vote, effects);
+            self.repeat(round, attempt, Step::Unmask, effects);
+            let why = "this attempt was accepted before and its secrets are gone; it is sat out".into();
             return effects.extend(decline("restarted", why));
         }
         if self.recorded.answer.is_some() && self.recorded.fence.0 == round {
@@ -394,7 +426,7 @@ impl Session {
             );
             return effects.extend(decline("other-adapter", why));
         }
-        if let Err(refusal) = self.ledger.admits(&self.plan, self.budget) {
+        if let Err(refusal) = self.ledger.admits(&self.plan, self.budget.map(|budget| (budget.epsilon, budget.delta))) {
             return effects.extend(decline("budget", refusal.to_string()));
         }
         self.leave(effects);
@@ -403,8 +435,7 @@ impl Session {
 
     fn join(&mut self, announcement: &Announcement, rng: &mut impl CryptoRng, effects: &mut Vec<Effect>) {
         let (round, attempt) = (announcement.round, announcement.attempt);
-        let head = LedgerHead { length: self.ledger.length(), salted_head: self.ledger.salted_head() };
-        match Active::join(announcement, &self.roster, &self.plan, &self.identity, head, rng) {
+        match Active::join(announcement, &self.roster, &self.plan, &self.identity, self.ledger.head(), rng) {
             Err(why) => effects.push(Effect::Stop(why)),
             Ok((active, advert)) => {
                 self.record(Event::Joined { round, attempt }, effects);

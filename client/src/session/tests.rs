@@ -1,0 +1,687 @@
+//! The session against coordinators that lie, repeat themselves, or go away.
+
+use std::collections::BTreeSet;
+
+use consilium_crypto::{
+    digest::Digest,
+    release::ARITHMETIC_VERSION,
+    ring,
+    secagg::{
+        LedgerHead, Position,
+        client::{Participant, Reply},
+        coordinator::Collector,
+    },
+};
+use consilium_proto::{
+    ids::Id,
+    plan::{
+        Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Optimizer, Plan, Pooling, Privacy,
+        PrivacyUnit, Retries, Task, Tensor,
+    },
+    release::{apply_sum, sign_head},
+    roster::{Party, Roster},
+    signed::{Kind as Document, Signatures, fingerprint},
+};
+use rand::{SeedableRng as _, rngs::StdRng};
+
+use super::*;
+use crate::ledger::LedgerState;
+
+/// The session under test is this organization's; it is the evaluator as well.
+const ME: usize = 1;
+
+fn name(index: usize) -> Id {
+    format!("org-{index}").parse().unwrap()
+}
+
+/// Three organizations and their documents. Nobody is to spare: a round needs all three.
+struct Consortium {
+    coordinator: Arc<Identity>,
+    organizations: Vec<Arc<Identity>>,
+    roster: Arc<VerifiedRoster>,
+    plan: Arc<VerifiedPlan>,
+}
+
+impl Consortium {
+    fn new() -> Self {
+        Self::with(1000.0)
+    }
+
+    /// With a budget of `epsilon`.
+    fn with(epsilon: f64) -> Self {
+        let identity = |id: &str, seed| Arc::new(Identity::generate(id.parse().unwrap(), [seed; 32]).unwrap());
+        let coordinator = identity("coordinator", 99);
+        let organizations: Vec<_> = (0..3u8).map(|i| identity(name(i.into()).as_str(), i + 1)).collect();
+        let party = |identity: &Identity| Party {
+            id: identity.id.clone(),
+            signing_key: identity.signing_key().verifying_key(),
+            tls_key: Digest::of(identity.id.as_str().as_bytes()),
+            valid_until: jiff::civil::date(2120, 1, 1),
+        };
+        let sign = |kind, text: &str| {
+            let mut signatures = Signatures::default();
+            organizations.iter().for_each(|it| signatures.add(kind, text, &it.id, it.signing_key()));
+            signatures
+        };
+        let roster = Roster {
+            version: 1,
+            consortium: "test".parse().unwrap(),
+            quorum: 3,
+            coordinator: party(&coordinator),
+            organizations: organizations.iter().map(|it| party(it)).collect(),
+            operators: Vec::new(),
+            plan_signers: Vec::new(),
+        };
+        let text = roster.to_text().unwrap();
+        let pin = fingerprint(Document::Roster, &text);
+        let roster = Roster::verify(&text, &sign(Document::Roster, &text), &pin).unwrap();
+        let text = plan(&roster, epsilon).to_text().unwrap();
+        let plan = Plan::verify(&text, &sign(Document::Plan, &text), &roster).unwrap();
+        Self { coordinator, organizations, roster: Arc::new(roster), plan: Arc::new(plan) }
+    }
+
+    fn announce(&self, round: u32, attempt: u32, state: &AdapterState) -> Announcement {
+        let cohort = self.plan.cohort().to_vec();
+        let (adapter, optimizer) = (state.adapter_digest(), state.optimizer_digest());
+        Announcement { round, attempt, cohort, adapter, optimizer }
+    }
+
+    fn sign(&self, announcement: &Announcement) -> Heard {
+        Heard::Announcement(announcement.sign(&self.roster, &self.plan, self.coordinator.signing_key()))
+    }
+
+    /// A release of `values` on `state`, signed after `change`.
+    fn release(
+        &self,
+        round: u32,
+        state: &mut AdapterState,
+        value: u32,
+        change: &dyn Fn(&mut wire::ReleaseHead),
+    ) -> (wire::SignedReleaseHead, Vec<u8>) {
+        let derived = self.plan.derived();
+        let mut sum = Vec::new();
+        ring::pack(derived.ring, &vec![value; derived.vector_len], &mut sum);
+        let before = state.adapter_digest();
+        apply_sum(&self.plan, state, &sum, 3).unwrap();
+        let mut head = wire::ReleaseHead {
+            plan_digest: self.plan.digest().0.to_vec(),
+            round,
+            attempt: 1,
+            survivors: self.plan.cohort().iter().map(Id::to_string).collect(),
+            sum_digest: Digest::of(&sum).0.to_vec(),
+            sum_bytes: sum.len() as u64,
+            adapter_before: before.0.to_vec(),
+            adapter_after: state.adapter_digest().0.to_vec(),
+            optimizer_after: state.optimizer_digest().0.to_vec(),
+            evidence: Vec::new(),
+        };
+        change(&mut head);
+        (sign_head(&head, &self.roster, self.coordinator.signing_key()), sum)
+    }
+}
+
+fn plan(roster: &VerifiedRoster, epsilon: f64) -> Plan {
+    let tensor = |name: &str, shape| Tensor { name: name.into(), shape, bound: 0.0, trained: true };
+    let nothing = Digest([0; 32]);
+    Plan {
+        version: 1,
+        job: "job".parse().unwrap(),
+        roster: roster.digest(),
+        rounds: 4,
+        arithmetic: ARITHMETIC_VERSION,
+        model: Model {
+            name: "none".into(),
+            config: nothing,
+            tokenizer: nothing,
+            weights: nothing,
+            pooling: Pooling::Mean,
+            max_tokens: 8,
+        },
+        task: Task { labels: vec!["a".into(), "b".into()], max_records_per_patient: 1 },
+        cohort: Cohort { organizations: 3, colluders: 1, min_survivors: 3, allow_no_colluders: false },
+        privacy: Privacy {
+            unit: PrivacyUnit::Patient,
+            note: String::new(),
+            delta: 1e-5,
+            epsilon,
+            sampling_rate: 0.1,
+            expected_lot: 30.0,
+            largest_lot: 10.0,
+            clip: 1.0,
+            noise_multiplier: 1.0,
+        },
+        encoding: Encoding { scale: 64.0, ring_bits: 24, metrics_share: 0.05, loss_max: 8.0, rounding_beta: 0.01 },
+        optimizer: Optimizer::Sgd { learning_rate: 0.5 },
+        evaluation: Evaluation { organization: name(ME), every_rounds: 2, max_examples: 10 },
+        deadlines: Deadlines {
+            wait_s: 60,
+            advertise_s: 30,
+            share_s: 30,
+            input_s: 30,
+            vote_s: 30,
+            unmask_s: 30,
+            grace_s: 5,
+        },
+        retries: Retries { max_attempts: 3 },
+        adapter: Adapter {
+            mode: AdapterMode::Ffa,
+            rank: 1,
+            alpha: 1.0,
+            rslora: false,
+            target_modules: Vec::new(),
+            layers: None,
+            seed: nothing,
+            tensors: vec![tensor("head.bias", vec![2]), tensor("head.weight", vec![2, 3])],
+        },
+    }
+}
+
+/// A session and what its driver made durable.
+struct Client {
+    consortium: Consortium,
+    session: Session,
+    rng: StdRng,
+    journal: Vec<Event>,
+    debits: Vec<Debit>,
+}
+
+impl Client {
+    fn new() -> Self {
+        Self::of(Consortium::new())
+    }
+
+    fn of(consortium: Consortium) -> Self {
+        let session = started(&consortium, &[], &[]);
+        let mut client =
+            Self { consortium, session, rng: StdRng::seed_from_u64(3), journal: Vec::new(), debits: Vec::new() };
+        client.connect(0);
+        client
+    }
+
+    /// A new process on the same disk; the kept adapter is lost.
+    fn restart(&mut self) {
+        self.session = started(&self.consortium, &self.journal, &self.debits);
+        self.rng = StdRng::seed_from_u64(4 + self.journal.len() as u64);
+    }
+
+    /// Opens a session with a coordinator that has published up to `released_round`.
+    fn connect(&mut self, released_round: u32) -> Vec<Effect> {
+        let effects = self.hand(Input::Connected);
+        assert!(matches!(effects[..], [Effect::Say(Say::Hello(_))]), "{effects:?}");
+        let welcome = wire::Welcome {
+            roster_digest: self.consortium.roster.digest().0.to_vec(),
+            plan_digest: self.consortium.plan.digest().0.to_vec(),
+            released_round,
+        };
+        self.hand(Input::Heard(Heard::Welcome(welcome)))
+    }
+
+    fn hand(&mut self, input: Input) -> Vec<Effect> {
+        let effects = self.session.handle(input, &mut self.rng);
+        for effect in &effects {
+            match effect {
+                Effect::Record(event) => self.journal.push(event.clone()),
+                Effect::Debit(debit) => self.debits.push(Debit::clone(debit)),
+                _ => {}
+            }
+        }
+        effects
+    }
+
+    fn hear(&mut self, heard: Heard) -> Vec<Effect> {
+        self.hand(Input::Heard(heard))
+    }
+
+    fn state(&self) -> AdapterState {
+        AdapterState::clone(self.session.applied().1)
+    }
+
+    fn announce(&mut self, round: u32, attempt: u32) -> Vec<Effect> {
+        let announcement = self.consortium.announce(round, attempt, &self.state());
+        let heard = self.consortium.sign(&announcement);
+        self.hear(heard)
+    }
+}
+
+fn started(consortium: &Consortium, events: &[Event], debits: &[Debit]) -> Session {
+    let ledger = LedgerState::from_debits(name(ME), [9; 32], debits.iter().cloned()).unwrap();
+    Session::new(Start {
+        identity: consortium.organizations[ME].clone(),
+        roster: consortium.roster.clone(),
+        plan: consortium.plan.clone(),
+        ledger,
+        budget: None,
+        recorded: Recorded::from_events(events),
+        kept: None,
+    })
+    .unwrap()
+}
+
+/// The words of the log: what was recorded, debited and said, in order.
+fn words(effects: &[Effect]) -> Vec<String> {
+    effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::Record(Event::Joined { .. }) => "record joined".into(),
+            Effect::Record(Event::Header { .. }) => "record header".into(),
+            Effect::Record(Event::Voted { .. }) => "record voted".into(),
+            Effect::Record(Event::Answered { .. }) => "record answered".into(),
+            Effect::Debit(_) => "debit".into(),
+            Effect::Say(Say::Protocol(message)) => format!("say {}", message.step),
+            Effect::Say(Say::Refusal(refusal)) => format!("refuse {}", refusal.code),
+            Effect::Say(Say::Evaluation(_)) => "say evaluation".into(),
+            Effect::Say(Say::Hello(_)) => "say hello".into(),
+            Effect::Train { .. } => "train".into(),
+            Effect::StopTraining => "stop training".into(),
+            Effect::Upload { .. } => "upload".into(),
+            Effect::Fetch { from_round } => format!("fetch {from_round}"),
+            Effect::Applied { round, .. } => format!("applied {round}"),
+            Effect::Evaluate { round, .. } => format!("evaluate {round}"),
+            Effect::Finished => "finished".into(),
+            Effect::Stop(why) => format!("stop: {why}"),
+            Effect::Declined { .. } | Effect::Reached { .. } => String::new(),
+        })
+        .filter(|word| !word.is_empty())
+        .collect()
+}
+
+/// Asserts a refusal: the word for the coordinator and nothing else, least of all a record, a debit or a byte.
+#[track_caller]
+fn assert_declined(effects: &[Effect], code: &str) {
+    assert_eq!(words(effects), [format!("refuse {code}")]);
+    let named = effects.iter().any(|effect| matches!(effect, Effect::Declined { code: named, .. } if named == code));
+    assert!(named, "the log names it: {effects:?}");
+}
+
+#[track_caller]
+fn assert_stopped(effects: &[Effect], why: &str) {
+    assert!(matches!(effects, [Effect::Stop(words)] if words.contains(why)), "{why}: {effects:?}");
+}
+
+/// The other two members and an honest coordinator.
+struct Others {
+    collector: Collector,
+    members: Vec<Option<Participant>>,
+    rng: StdRng,
+}
+
+impl Others {
+    /// Of an attempt that was announced.
+    fn join(consortium: &Consortium, announcement: &Announcement) -> Self {
+        let facts = Arc::new(announcement.facts(&consortium.roster, &consortium.plan).unwrap());
+        let mut rng = StdRng::seed_from_u64(77);
+        let mut collector = Collector::new(facts.clone());
+        let members = (0..3).map(|index| {
+            let ledger = LedgerHead { length: 0, salted_head: Digest([1; 32]) };
+            let me = Position(index as u16);
+            let key = consortium.organizations[index].signing_key();
+            let other = (index != ME).then(|| Participant::start(facts.clone(), me, key, ledger, &mut rng).unwrap());
+            other.map(|(member, advert)| {
+                collector.accept(me, Step::Advertise, &advert).unwrap();
+                member
+            })
+        });
+        let members = members.collect();
+        Self { collector, members, rng }
+    }
+
+    /// The coordinator takes the session's word, closes the step, and lets the others speak in the next one; what the
+    /// session is told.
+    fn next(&mut self, consortium: &Consortium, word: &wire::ProtocolMessage) -> wire::ProtocolMessage {
+        let step = Step::from_number(word.step as u8).unwrap();
+        let me = Position(ME as u16);
+        self.collector.accept(me, step, &word.body).unwrap();
+        self.collector.input_complete(me);
+        self.collector.close().unwrap();
+        let next = self.collector.step();
+        for (index, member) in (0u16..).zip(&mut self.members) {
+            let Some(member) = member else { continue };
+            let at = Position(index);
+            let key = consortium.organizations[usize::from(index)].signing_key();
+            let delivery = self.collector.delivery(at).unwrap();
+            let body = match member.deliver(next, &delivery, key, &mut self.rng).unwrap() {
+                Reply::Send(body) => body,
+                Reply::UpdateWanted => member.mask(zeros(consortium), key).unwrap().header,
+            };
+            self.collector.accept(at, next, &body).unwrap();
+            self.collector.input_complete(at);
+        }
+        let body = self.collector.delivery(me).unwrap();
+        wire::ProtocolMessage { step: next as u32, body, ..word.clone() }
+    }
+}
+
+fn zeros(consortium: &Consortium) -> RingVector {
+    RingVector::zeros(consortium.plan.derived().ring, consortium.plan.derived().vector_len)
+}
+
+fn said(effects: &[Effect], step: u32) -> wire::ProtocolMessage {
+    let word = effects.iter().find_map(|effect| match effect {
+        Effect::Say(Say::Protocol(message)) if message.step == step => Some(message.clone()),
+        _ => None,
+    });
+    word.unwrap_or_else(|| panic!("step {step} was not said: {effects:?}"))
+}
+
+/// A session that has gone through an attempt up to, and with, the word of a step.
+struct Through {
+    client: Client,
+    others: Others,
+    /// What it was told, by step, and the effects that followed.
+    told: Vec<wire::ProtocolMessage>,
+    effects: Vec<Vec<Effect>>,
+}
+
+fn through(round: u32, attempt: u32, last: u32) -> Through {
+    let mut client = Client::new();
+    let announcement = client.consortium.announce(round, attempt, &client.state());
+    let effects = client.announce(round, attempt);
+    let mut others = Others::join(&client.consortium, &announcement);
+    let (mut told, mut all) = (Vec::new(), vec![effects]);
+    for step in 1..last {
+        let word = said(all.last().unwrap(), step);
+        let delivery = others.next(&client.consortium, &word);
+        told.push(delivery.clone());
+        let mut effects = client.hear(Heard::Protocol(delivery));
+        if step == 2 {
+            assert!(words(&effects).is_empty(), "the lot is not trained yet");
+            let update = Ok(zeros(&client.consortium));
+            effects = client.hand(Input::Trained { round, attempt, update });
+        }
+        all.push(effects);
+    }
+    Through { client, others, told, effects: all }
+}
+
+#[test]
+fn every_word_is_recorded_before_it_is_said() {
+    let Through { mut others, client, effects, .. } = through(1, 1, 5);
+    let all: Vec<_> = effects.iter().map(|effects| words(effects)).collect();
+    assert_eq!(all[0], ["record joined", "say 1", "train"]);
+    assert_eq!(all[1], ["say 2"]);
+    assert_eq!(all[2], ["debit", "record header", "say 3"]);
+    assert_eq!(all[3], ["record voted", "say 4"]);
+    assert_eq!(all[4], ["record answered", "say 5", "stop training"]);
+    // And the words are good: the masks come off.
+    others.collector.accept(Position(ME as u16), Step::Unmask, &said(&effects[4], 5).body).unwrap();
+    others.collector.close().unwrap();
+    assert_eq!(client.debits.len(), 1);
+}
+
+#[test]
+fn another_adapter_is_refused() {
+    let mut client = Client::new();
+    for optimizer in [false, true] {
+        let mut announcement = client.consortium.announce(1, 1, &client.state());
+        let other = if optimizer { &mut announcement.optimizer } else { &mut announcement.adapter };
+        *other = Digest([5; 32]);
+        let heard = client.consortium.sign(&announcement);
+        assert_declined(&client.hear(heard), "other-adapter");
+    }
+    // It has not been accepted, so the honest announcement of the same attempt still is.
+    assert_eq!(words(&client.announce(1, 1)), ["record joined", "say 1", "train"]);
+}
+
+#[test]
+fn attempts_only_go_forward() {
+    let mut client = Client::new();
+    client.announce(2, 2);
+    assert!(words(&client.announce(2, 2)).is_empty(), "the same invitation, after a reconnect");
+    for (round, attempt) in [(2, 1), (1, 1), (1, 3)] {
+        assert_declined(&client.announce(round, attempt), "old-attempt");
+    }
+    // A new process knows it as well; of the attempt itself its secrets are gone.
+    client.restart();
+    client.connect(0);
+    assert_declined(&client.announce(2, 1), "old-attempt");
+    assert_declined(&client.announce(2, 2), "restarted");
+    assert_eq!(words(&client.announce(2, 3)), ["record joined", "say 1", "train"]);
+    // The next attempt takes the place of the one under way, whose secrets and training end first.
+    assert_eq!(words(&client.announce(3, 1)), ["stop training", "record joined", "say 1", "train"]);
+}
+
+#[test]
+fn a_replayed_invitation_is_refused_by_its_number_even_where_everything_else_fits() {
+    let mut client = Client::new();
+    let old = client.consortium.sign(&client.consortium.announce(1, 1, &client.state()));
+    client.hear(old.clone());
+    client.announce(1, 2);
+    assert_declined(&client.hear(old), "old-attempt");
+}
+
+#[test]
+fn another_cohort_another_coordinator_and_another_plan_are_refused() {
+    let mut client = Client::new();
+    let good = client.consortium.announce(1, 1, &client.state());
+    let mut smaller = good.clone();
+    smaller.cohort.pop();
+    let mut stranger = good.clone();
+    stranger.cohort[2] = "org-9".parse().unwrap();
+    for announcement in [smaller, stranger] {
+        let heard = client.consortium.sign(&announcement);
+        assert_stopped(&client.hear(heard), "the announced cohort does not follow from the plan");
+    }
+    for (round, attempt) in [(0, 1), (5, 1), (1, 0), (1, 4)] {
+        let heard = client.consortium.sign(&Announcement { round, attempt, ..good.clone() });
+        assert_stopped(&client.hear(heard), "is not in the plan");
+    }
+    // Signed by a member instead of the coordinator.
+    let Consortium { roster, plan, organizations, .. } = &client.consortium;
+    let forged = good.sign(roster, plan, organizations[0].signing_key());
+    assert_stopped(&client.hear(Heard::Announcement(forged)), "not signed by the roster's coordinator");
+    let other = Consortium::with(999.0);
+    assert_stopped(&client.hear(other.sign(&good)), "not signed by the roster's coordinator");
+    assert!(client.journal.is_empty() && client.debits.is_empty());
+}
+
+#[test]
+fn an_altered_sum_is_refused_and_changes_nothing() {
+    type Change = (&'static str, fn(&mut wire::ReleaseHead));
+    let changes: [Change; 7] = [
+        ("starts from adapter", |head| head.adapter_before = vec![1; 32]),
+        ("claims adapter", |head| head.adapter_after = vec![1; 32]),
+        ("claims adapter", |head| head.optimizer_after = vec![1; 32]),
+        ("does not match its digest", |head| head.sum_digest = vec![1; 32]),
+        ("fewer than the plan allows", |head| drop(head.survivors.pop())),
+        ("fewer than the plan allows", |head| head.survivors[2] = "org-9".into()),
+        ("another plan", |head| head.plan_digest = vec![1; 32]),
+    ];
+    for (why, change) in changes {
+        let mut client = Client::new();
+        let before = client.state();
+        let (head, sum) = client.consortium.release(1, &mut client.state(), 3, &change);
+        assert_stopped(&client.hand(Input::Release { head, sum }), why);
+        assert_eq!(client.state(), before);
+        assert_eq!(client.session.applied().0, 0);
+    }
+    let mut client = Client::new();
+    let before = client.state();
+    let (head, sum) = client.consortium.release(1, &mut client.state(), 3, &|_| {});
+    let mut bent = sum.clone();
+    bent[0] ^= 1;
+    assert_stopped(&client.hand(Input::Release { head: head.clone(), sum: bent }), "does not match its digest");
+    let mut forged = head.clone();
+    forged.signature[0] ^= 1;
+    assert_stopped(&client.hand(Input::Release { head: forged, sum: sum.clone() }), "not signed");
+    assert_eq!(client.state(), before);
+    assert_eq!(words(&client.hand(Input::Release { head, sum })), ["applied 1"]);
+    assert_ne!(client.state(), before);
+}
+
+#[test]
+fn a_restarted_client_repeats_what_it_recorded_and_says_nothing_else() {
+    // Said until the crash: only the keys; also the shares and the vector; also the vote; also the answer.
+    let repeats: [&[&str]; 5] = [&[], &[], &[], &["say 4"], &["say 4", "say 5"]];
+    for (last, repeats) in (1..).zip(repeats) {
+        let Through { mut client, told, effects, .. } = through(1, 1, last);
+        client.restart();
+        client.connect(0);
+        let again = client.announce(1, 1);
+        let expected: Vec<_> = repeats.iter().map(|word| (*word).to_owned()).chain(["refuse restarted".into()]).collect();
+        assert_eq!(words(&again), expected, "after step {last}");
+        // Byte for byte what was said before, also when the step is delivered again.
+        for step in [4, 5] {
+            let before = effects.get(step as usize - 1).map(|effects| said(effects, step));
+            if let Some(before) = before {
+                assert_eq!(said(&again, step), before);
+                let delivery = told.iter().find(|told| told.step == step).unwrap().clone();
+                assert_eq!(said(&client.hear(Heard::Protocol(delivery)), step), before);
+            }
+        }
+        // Whatever else it is told of this attempt, it has nothing to say.
+        for delivery in told.iter().filter(|told| told.step < 4) {
+            assert!(client.hear(Heard::Protocol(delivery.clone())).is_empty(), "step {}", delivery.step);
+        }
+        let update = Ok(zeros(&client.consortium));
+        assert!(client.hand(Input::Trained { round: 1, attempt: 1, update }).is_empty());
+        assert_eq!(client.debits.len(), usize::from(last >= 3));
+    }
+}
+
+#[test]
+fn who_has_helped_to_open_an_attempt_joins_no_other_of_that_round() {
+    let Through { mut client, .. } = through(1, 1, 5);
+    assert_declined(&client.announce(1, 2), "answered-already");
+    client.restart();
+    client.connect(0);
+    assert_declined(&client.announce(1, 2), "answered-already");
+    assert_eq!(words(&client.announce(2, 1)), ["record joined", "say 1", "train"]);
+}
+
+#[test]
+fn a_message_that_comes_twice_is_answered_with_the_same_bytes() {
+    let Through { mut client, told, effects, .. } = through(1, 1, 5);
+    let (records, debits) = (client.journal.len(), client.debits.len());
+    for (delivery, effects) in told.iter().zip(&effects[1..]) {
+        // After a reconnect in the middle of the step.
+        client.hand(Input::Disconnected);
+        client.connect(0);
+        let again = client.hear(Heard::Protocol(delivery.clone()));
+        assert_eq!(words(&again), [format!("say {}", delivery.step)]);
+        assert_eq!(said(&again, delivery.step), said(effects, delivery.step));
+    }
+    assert_eq!((client.journal.len(), client.debits.len()), (records, debits));
+}
+
+#[test]
+fn an_upload_goes_on_from_where_the_coordinator_wants_it() {
+    let Through { mut client, .. } = through(1, 1, 3);
+    let wanted = |round, next_chunk| Heard::UploadWanted(wire::UploadWanted { round, attempt: 1, next_chunk });
+    for from in [0, 1] {
+        let effects = client.hear(wanted(1, from));
+        assert!(matches!(&effects[..], [Effect::Upload { from: chunk, .. }] if *chunk == from), "{effects:?}");
+    }
+    assert!(client.hear(wanted(2, 0)).is_empty());
+    client.restart();
+    assert!(client.hear(wanted(1, 0)).is_empty(), "a new process has no vector to upload");
+}
+
+#[test]
+fn a_bent_message_of_the_protocol_ends_the_attempt_with_its_checks_number() {
+    for (last, family) in [(1, "check-a"), (2, "check-d"), (3, "check-h"), (4, "check-v")] {
+        let Through { mut client, mut others, effects, .. } = through(1, 1, last);
+        let word = said(effects.last().unwrap(), last);
+        let mut delivery = others.next(&client.consortium, &word);
+        *delivery.body.last_mut().unwrap() ^= 1;
+        let (records, debits) = (client.journal.len(), client.debits.len());
+        let refused = words(&client.hear(Heard::Protocol(delivery.clone())));
+        assert!(refused[0].starts_with(&format!("refuse {family}")), "{refused:?}");
+        assert!(refused[1..].iter().all(|word| word == "stop training"), "{refused:?}");
+        assert_eq!((client.journal.len(), client.debits.len()), (records, debits), "{family}");
+        // The attempt is over for it: the honest message finds nobody.
+        *delivery.body.last_mut().unwrap() ^= 1;
+        let after = words(&client.hear(Heard::Protocol(delivery)));
+        assert!(after.is_empty(), "{after:?}");
+    }
+}
+
+#[test]
+fn an_attempt_that_would_pass_the_budget_is_refused_before_anything_leaves() {
+    let derived = Consortium::new().plan.derived().clone();
+    let one = derived.guarantees(1, 1e-5).unwrap().central;
+    let mut client = Client::of(Consortium::with(one * 1.01));
+    assert_eq!(words(&client.announce(1, 1)), ["record joined", "say 1", "train"]);
+    // The attempt reaches its debit; the next one would be too much.
+    client.debits.push(Debit::of(&client.consortium.plan, 1, 1));
+    client.restart();
+    client.connect(0);
+    assert_declined(&client.announce(1, 2), "budget");
+    assert_eq!(client.journal.len(), 1);
+}
+
+#[test]
+fn it_catches_up_before_it_answers_an_invitation() {
+    let mut client = Client::new();
+    let mut state = client.state();
+    let releases: Vec<_> = (1..=3).map(|round| client.consortium.release(round, &mut state, round, &|_| {})).collect();
+    client.hand(Input::Disconnected);
+    assert_eq!(words(&client.connect(3)), ["fetch 1"]);
+    let invitation = client.consortium.sign(&client.consortium.announce(4, 1, &state));
+    assert!(client.hear(invitation.clone()).is_empty(), "not before it has the adapter");
+    // The connection breaks on the way; what had arrived counts, and the rest is asked for again.
+    let (head, sum) = releases[0].clone();
+    assert_eq!(words(&client.hand(Input::Release { head, sum })), ["applied 1"]);
+    assert!(client.hand(Input::Disconnected).is_empty());
+    assert!(client.hand(Input::ReleasesEnded).is_empty(), "there is nobody to ask");
+    assert_eq!(words(&client.connect(3)), ["fetch 2"]);
+    client.hear(invitation);
+    for (head, sum) in releases {
+        client.hand(Input::Release { head, sum });
+    }
+    assert_eq!(client.session.applied().0, 3);
+    assert_eq!(words(&client.hand(Input::ReleasesEnded)), ["record joined", "say 1", "train"]);
+}
+
+#[test]
+fn a_result_is_said_again_until_the_end_and_every_due_round_is_evaluated() {
+    let mut client = Client::new();
+    let mut state = client.state();
+    let releases: Vec<_> = (1..=3).map(|round| client.consortium.release(round, &mut state, round, &|_| {})).collect();
+    let publish = |client: &mut Client, round: u32| {
+        assert_eq!(words(&client.hear(Heard::Released(wire::Released { round }))), [format!("fetch {round}")]);
+        let (head, sum) = releases[round as usize - 1].clone();
+        client.hand(Input::Release { head, sum });
+        words(&client.hand(Input::ReleasesEnded))
+    };
+    assert!(publish(&mut client, 1).is_empty(), "every second round is evaluated");
+    assert_eq!(publish(&mut client, 2), ["evaluate 2"]);
+    let result = wire::Evaluation { round: 2, loss: 0.1, accuracy: 0.5, macro_accuracy: 0.5, examples: 4 };
+    client.hand(Input::Disconnected);
+    client.hand(Input::Evaluated(result));
+    // Nobody heard it: it is said again.
+    assert_eq!(words(&client.connect(2)), ["say evaluation"]);
+    // The job ends with round 4 failed: the last adapter there is gets its result.
+    assert!(publish(&mut client, 3).is_empty());
+    assert_eq!(words(&client.hear(Heard::JobEnded(wire::JobEnded { releases: 3 }))), ["evaluate 3"]);
+    let last = wire::Evaluation { round: 3, ..result };
+    assert_eq!(words(&client.hand(Input::Evaluated(last))), ["say evaluation", "finished"]);
+    // A process that starts between a release and its evaluation makes up for it.
+    let mut late = Client::new();
+    late.hand(Input::Disconnected);
+    late.connect(2);
+    for (head, sum) in releases.iter().take(2).cloned() {
+        late.hand(Input::Release { head, sum });
+    }
+    assert_eq!(words(&late.hand(Input::ReleasesEnded)), ["evaluate 2"]);
+}
+
+#[test]
+fn a_coordinator_with_other_documents_is_left() {
+    let mut client = Client::new();
+    let welcome = wire::Welcome { roster_digest: vec![0; 32], plan_digest: vec![0; 32], released_round: 0 };
+    assert_stopped(&client.hear(Heard::Welcome(welcome)), "another roster or plan");
+    let goodbye = |code: &str| Heard::Goodbye(wire::Goodbye { code: code.into() });
+    assert_stopped(&client.hear(goodbye("other-plan")), "another roster or plan");
+    assert_stopped(&client.hear(goodbye("protocol-version")), "upgrade the older side");
+}
+
+#[test]
+fn the_records_have_distinct_names_that_survive_their_text() {
+    let Through { client, .. } = through(1, 1, 5);
+    let lines: Vec<_> = client.journal.iter().map(|event| serde_json::to_string(event).unwrap()).collect();
+    let kinds: BTreeSet<_> = lines.iter().map(|line| line.split(',').next().unwrap().to_owned()).collect();
+    assert_eq!(kinds.len(), 4, "{lines:?}");
+    let back: Vec<Event> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(back, client.journal);
+    assert_eq!(Recorded::from_events(&back), Recorded::from_events(&client.journal));
+}
