@@ -4,12 +4,16 @@
 //! a [`MaskSeed`]. Coordinate `j` uses keystream bytes `4j..4j+4` as a little-endian `u32`; sums wrap at 32 bits, and
 //! because every ring of width up to 32 divides 2^32, reduction modulo 2^w waits until the vector is packed.
 //!
-//! The loop fills a 4 KiB buffer with counters, encrypts it in place, and adds it to the vector, so that keystream
-//! never leaves the first-level cache and nothing is allocated. Assumes AES-256 is a PRP; a seed serves one vector.
+//! The loop runs inside the cipher's backend: it writes as many counters as the backend encrypts at once (30 with
+//! 256-bit VAES), encrypts them in place and adds them on, so that keystream never leaves the first-level cache, counters
+//! and sums overlap with rounds, and nothing is allocated. Assumes AES-256 is a PRP; a seed serves one vector.
 
 use aes::{
-    Aes256Enc, Block,
-    cipher::{BlockCipherEncrypt, KeyInit},
+    Aes256Enc,
+    cipher::{
+        Block, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser, Key, KeyInit,
+        ParBlocks, consts::U16,
+    },
 };
 use zeroize::Zeroize;
 
@@ -17,9 +21,6 @@ use crate::{digest::Digest, kdf, secret::Secret};
 
 /// Elements that share one keystream block.
 pub const BLOCK: usize = 4;
-
-/// Keystream blocks made at a time: 4 KiB.
-const BUFFER_BLOCKS: usize = 256;
 
 /// An AES-256 key and a first counter block: 48 bytes.
 #[derive(Debug)]
@@ -54,16 +55,8 @@ impl MaskSeed {
 
     fn combine(&self, first: u64, vector: &mut [u32], op: impl Fn(u32, u32) -> u32 + Copy) {
         let (cipher, start) = self.expand();
-        let mut counter = start.wrapping_add(u128::from(first) / BLOCK as u128);
-        let mut buffer = [[0u8; 16]; BUFFER_BLOCKS];
-        for part in vector.chunks_mut(BUFFER_BLOCKS * BLOCK) {
-            let blocks = part.len().div_ceil(BLOCK);
-            let keystream = buffer.split_at_mut(blocks).0;
-            counter = fill_counters(counter, keystream);
-            cipher.encrypt_blocks(Block::cast_slice_from_core_mut(keystream));
-            add_keystream(part, keystream, op);
-        }
-        buffer.zeroize();
+        let counter = start.wrapping_add(u128::from(first) / BLOCK as u128);
+        cipher.encrypt_with_backend(Combine { counter, vector, op });
     }
 
     fn expand(&self) -> (Aes256Enc, u128) {
@@ -71,7 +64,7 @@ impl MaskSeed {
         let (key_bytes, counter_bytes) = self.0.expose().split_at(32);
         key.copy_from_slice(key_bytes);
         block.copy_from_slice(counter_bytes);
-        let cipher = Aes256Enc::new(aes::cipher::Key::<Aes256Enc>::cast_from_core(&key));
+        let cipher = Aes256Enc::new(Key::<Aes256Enc>::cast_from_core(&key));
         key.zeroize();
         (cipher, u128::from_be_bytes(block))
     }
@@ -97,36 +90,61 @@ impl Sign {
     }
 }
 
-/// Writes consecutive counters and returns the one after the last.
-#[inline(always)]
-fn fill_counters(counter: u128, blocks: &mut [[u8; 16]]) -> u128 {
-    let (high, low) = ((counter >> 64) as u64, counter as u64);
-    if low.checked_add(blocks.len() as u64).is_some() {
-        // The usual case: the upper half stays, and 64-bit arithmetic is all it takes.
-        for (block, i) in blocks.iter_mut().zip(0u64..) {
-            *block = ((u128::from(high) << 64) | u128::from(low.wrapping_add(i))).to_be_bytes();
+/// The loop, to be run inside the cipher's backend.
+struct Combine<'a, Op> {
+    counter: u128,
+    vector: &'a mut [u32],
+    op: Op,
+}
+
+impl<Op> BlockSizeUser for Combine<'_, Op> {
+    type BlockSize = U16;
+}
+
+impl<Op: Fn(u32, u32) -> u32 + Copy> BlockCipherEncClosure for Combine<'_, Op> {
+    #[inline(always)]
+    fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, backend: &B) {
+        let Self { mut counter, vector, op } = self;
+        let mut keystream = ParBlocks::<B>::default();
+        let mut parts = vector.chunks_exact_mut(keystream.len() * BLOCK);
+        for part in &mut parts {
+            write_counters::<B>(counter, &mut keystream);
+            counter = counter.wrapping_add(keystream.len() as u128);
+            backend.encrypt_par_blocks((&mut keystream).into());
+            for (quad, block) in part.as_chunks_mut::<BLOCK>().0.iter_mut().zip(&keystream) {
+                add_block(quad, block, op);
+            }
         }
-    } else {
+        for quad in parts.into_remainder().chunks_mut(BLOCK) {
+            let mut block = Block::<B>::from(counter.to_be_bytes());
+            counter = counter.wrapping_add(1);
+            backend.encrypt_block((&mut block).into());
+            add_block(quad, &block, op);
+            block.zeroize();
+        }
+        keystream.iter_mut().for_each(|block| block.zeroize());
+    }
+}
+
+/// Writes consecutive counters, the first one `counter`.
+#[inline(always)]
+fn write_counters<B: BlockSizeUser<BlockSize = U16>>(counter: u128, blocks: &mut [Block<B>]) {
+    let (high, low) = (((counter >> 64) as u64).to_be_bytes(), counter as u64);
+    for (block, i) in blocks.iter_mut().zip(0u64..) {
+        let (upper, lower) = block.split_at_mut(8);
+        upper.copy_from_slice(&high);
+        lower.copy_from_slice(&low.wrapping_add(i).to_be_bytes());
+    }
+    // Once in 2^64 blocks the lower half wraps on the way, and the upper half must follow.
+    if low.checked_add(blocks.len() as u64).is_none() {
         for (block, i) in blocks.iter_mut().zip(0u128..) {
-            *block = counter.wrapping_add(i).to_be_bytes();
+            *block = counter.wrapping_add(i).to_be_bytes().into();
         }
     }
-    counter.wrapping_add(blocks.len() as u128)
 }
 
 #[inline(always)]
-fn add_keystream(part: &mut [u32], keystream: &[[u8; 16]], op: impl Fn(u32, u32) -> u32 + Copy) {
-    let (quads, rest) = part.as_chunks_mut::<BLOCK>();
-    for (quad, block) in quads.iter_mut().zip(keystream) {
-        add_block(quad, block, op);
-    }
-    if let (false, Some(block)) = (rest.is_empty(), keystream.last()) {
-        add_block(rest, block, op);
-    }
-}
-
-#[inline(always)]
-fn add_block(elements: &mut [u32], block: &[u8; 16], op: impl Fn(u32, u32) -> u32) {
+fn add_block(elements: &mut [u32], block: &[u8], op: impl Fn(u32, u32) -> u32) {
     for (element, word) in elements.iter_mut().zip(block.as_chunks::<4>().0) {
         *element = op(*element, u32::from_le_bytes(*word));
     }
@@ -136,6 +154,7 @@ fn add_block(elements: &mut [u32], block: &[u8; 16], op: impl Fn(u32, u32) -> u3
 mod tests {
     use super::*;
     use crate::digest::Transcript;
+    use aes::Block;
     use alloc::{vec, vec::Vec};
 
     fn seed_of(key: &str, counter: &str) -> MaskSeed {

@@ -1,14 +1,17 @@
 //! The bit-packing loops.
 //!
-//! Thirty-two elements of `W` bits fill exactly `W` little-endian 32-bit words, so the bulk is done in groups of
-//! that size with every shift known at compile time; the last, shorter group goes through a 64-bit
-//! accumulator. Indexing is allowed in this file alone: in the grouped loops each index is a compile-time
-//! constant below the array's length (`word < W <= 32`), and no index depends on input.
+//! Eight elements of `W` bits fill exactly `W` bytes, so the bulk is done in groups of eight with every shift and
+//! offset known at compile time: packing through 64-bit words, unpacking by one unaligned 64-bit read an element. Whatever is
+//! left goes through a bit accumulator. Indexing and slicing are allowed in this file alone: in the grouped loops every
+//! index is a compile-time constant inside an array, and no index depends on input.
 #![allow(clippy::indexing_slicing)]
 
 use super::RingWidth;
 
-const GROUP: usize = 32;
+/// Elements in a group.
+const GROUP: usize = 8;
+/// Bytes that an unaligned read may reach beyond its group.
+const SLACK: usize = 8;
 
 /// Calls `$run::<W>` with `W` the width in bits.
 macro_rules! by_width {
@@ -32,29 +35,30 @@ pub(super) fn pack(width: RingWidth, values: &[u32], out: &mut [u8]) {
 
 fn pack_width<const W: usize>(values: &[u32], out: &mut [u8]) {
     let (groups, tail) = values.as_chunks::<GROUP>();
-    let (head, rest) = out.split_at_mut(groups.len() * W * 4);
-    for (group, bytes) in groups.iter().zip(head.chunks_exact_mut(W * 4)) {
-        let words = pack_group::<W>(group);
-        for (word, bytes) in words[..W].iter().zip(bytes.as_chunks_mut::<4>().0) {
-            *bytes = word.to_le_bytes();
-        }
+    let (head, rest) = out.split_at_mut(groups.len() * W);
+    for (group, bytes) in groups.iter().zip(head.chunks_exact_mut(W)) {
+        bytes.copy_from_slice(&pack_group::<W>(group)[..W]);
     }
     pack_tail(W, tail, rest);
 }
 
 #[inline(always)]
-fn pack_group<const W: usize>(values: &[u32; GROUP]) -> [u32; GROUP] {
-    let mask = u32::MAX >> (32 - W);
-    let mut words = [0u32; GROUP];
+fn pack_group<const W: usize>(values: &[u32; GROUP]) -> [u8; 32] {
+    let mask = u64::from(u32::MAX >> (32 - W));
+    let mut words = [0u64; 4];
     for (k, value) in values.iter().enumerate() {
-        let value = value & mask;
-        let (word, shift) = (k * W / 32, k * W % 32);
+        let value = u64::from(*value) & mask;
+        let (word, shift) = (k * W / 64, k * W % 64);
         words[word] |= value << shift;
-        if shift + W > 32 {
-            words[word + 1] |= value >> (32 - shift);
+        if shift + W > 64 {
+            words[word + 1] |= value >> (64 - shift);
         }
     }
-    words
+    let mut bytes = [0; 32];
+    for (word, bytes) in words.iter().zip(bytes.as_chunks_mut::<8>().0) {
+        *bytes = word.to_le_bytes();
+    }
+    bytes
 }
 
 fn pack_tail(w: usize, values: &[u32], out: &mut [u8]) {
@@ -90,28 +94,26 @@ pub(super) fn unpack_with(
 }
 
 fn unpack_width<const W: usize>(bytes: &[u8], slots: &mut [u32], put: impl Fn(&mut u32, u32) + Copy) {
-    let (groups, tail) = slots.as_chunks_mut::<GROUP>();
-    let (head, rest) = bytes.split_at(groups.len() * W * 4);
-    for (group, bytes) in groups.iter_mut().zip(head.chunks_exact(W * 4)) {
-        let mut words = [0u32; GROUP];
-        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
-            *word = u32::from_le_bytes(*bytes);
-        }
-        unpack_group::<W>(&words, group, put);
+    // The last groups are left to the accumulator, so that no read reaches beyond the end.
+    let bulk = bytes.len().saturating_sub(SLACK) / W;
+    let (groups, tail) = slots.split_at_mut(bulk * GROUP);
+    for (group, from) in groups.as_chunks_mut::<GROUP>().0.iter_mut().zip((0..).step_by(W)) {
+        unpack_group::<W>(&bytes[from..from + W + SLACK], group, put);
     }
-    unpack_tail(W, rest, tail, put);
+    unpack_tail(W, &bytes[bulk * W..], tail, put);
 }
 
 #[inline(always)]
-fn unpack_group<const W: usize>(words: &[u32; GROUP], slots: &mut [u32; GROUP], put: impl Fn(&mut u32, u32)) {
+fn unpack_group<const W: usize>(bytes: &[u8], slots: &mut [u32; GROUP], put: impl Fn(&mut u32, u32)) {
     let mask = u32::MAX >> (32 - W);
+    // Tells the compiler the length, so that the reads below need no checks.
+    let bytes = &bytes[..W + SLACK];
     for (k, slot) in slots.iter_mut().enumerate() {
-        let (word, shift) = (k * W / 32, k * W % 32);
-        let mut value = words[word] >> shift;
-        if shift + W > 32 {
-            value |= words[word + 1] << (32 - shift);
-        }
-        put(slot, value & mask);
+        let (byte, shift) = (k * W / 8, k * W % 8);
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[byte..byte + 8]);
+        // An element ends at most 7 + 32 bits into the word; the mask keeps what the cast must.
+        put(slot, (u64::from_le_bytes(word) >> shift) as u32 & mask);
     }
 }
 
