@@ -4,7 +4,7 @@
 //! `Δ` in `d` coordinates. Two facts turn that into a continuous Gaussian:
 //!
 //! 1. The sum of `h` discrete Gaussians of scale `σ_i` is within `e^{±τ}` a coordinate of one of scale
-//!    `σ = √h·σ_i`, with `τ = 10·Σ_{k=1}^{h−1} exp(−2π²σ_i²·k/(k+1))` (Kairouz, Liu, Steinke 2021, theorem 9).
+//!    `σ = √h·σ_i`, with `τ = 10·Σ_{k=1}^{h−1} exp(−2π²σ_i²·k/(k+1))` (Kairouz, Liu, Steinke 2021, arXiv 2102.06387).
 //! 2. A discrete Gaussian of scale `σ` around an integer is within `e^{±η}` a coordinate of this
 //!    post-processing of a continuous one: add continuous noise of variance `σ² − r²`, then round with a
 //!    discrete Gaussian of scale `r = 2.5` (Peikert 2010, theorem 3.1). The rounding's normalizer at a real

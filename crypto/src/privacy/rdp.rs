@@ -3,7 +3,7 @@
 //! With order `α`, `E[e^{(α−1)·loss}]` of one step is `Σ_k C(α,k)·(1−q)^{α−k}·q^k·e^{k(k−1)/2z²}` for an integer
 //! `α`; the same formula holds exactly for a discrete Gaussian and integer shifts, which makes it a check
 //! on the other accountant that shares none of its code. Orders that are not integers are integrated numerically. The orders
-//! are those of Google's `dp-accounting`; so is the conversion to `ε` (Canonne, Kamath, Steinke 2020,
+//! are those of Google's `dp-accounting`; so is the conversion to `ε` (Canonne, Kamath, Steinke 2020, arXiv 2004.00010v4,
 //! proposition 12): `ε = R(α) + ln((α−1)/α) − (ln δ + ln α)/(α−1)`.
 //!
 //! Removing a unit is the worse direction at every order (Mironov, Talwar, Zhang 2019, section 3).

@@ -1,7 +1,7 @@
 //! `ε` from privacy-loss distributions: an upper bound, tight to well under a percent.
 //!
 //! The steps are the dominating pairs of the Poisson-subsampled Gaussian under adding or removing one unit
-//! (Zhu, Dong, Wang, AISTATS 2022, theorem 11): `A = (1−q)·N(0, z²) + q·N(1, z²)` against `B = N(0, z²)`, in both
+//! (Zhu, Dong, Wang, AISTATS 2022, arXiv 2106.08567): `A = (1−q)·N(0, z²) + q·N(1, z²)` against `B = N(0, z²)`, in both
 //! directions; the answer is the larger one. What happens to one direction:
 //!
 //! 1. **Grid** ([`grid`]). Each step's loss distribution is moved to multiples of a width `h` such that
