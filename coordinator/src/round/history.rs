@@ -19,12 +19,14 @@ pub(crate) struct Summary {
     pub(crate) evaluation: Option<wire::Evaluation>,
     pub(crate) evaluator: Option<Id>,
     pub(crate) upload_bytes: u64,
-    pub(crate) spent: Option<Guarantees>,
+    /// Attempts debited by its end.
+    pub(crate) debited: u64,
     pub(crate) adapter: Option<[u8; 32]>,
 }
 
 impl Summary {
-    pub(crate) fn wire(&self) -> wire::RoundSummary {
+    /// The wire's form, with what the attempts so far have cost, if that is known yet.
+    pub(crate) fn wire(&self, spent: Option<Guarantees>) -> wire::RoundSummary {
         let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1e3;
         let mut begins = vec![self.started_ms];
         begins.extend(&self.step_ends_ms);
@@ -43,7 +45,7 @@ impl Summary {
             test_accuracy: evaluation.map(|e| e.accuracy.into()),
             test_macro_accuracy: evaluation.map(|e| e.macro_accuracy.into()),
             evaluator: self.evaluator.as_ref().map(Id::to_string).unwrap_or_default(),
-            spent: self.spent.map(privacy),
+            spent: spent.map(privacy),
             upload_bytes: self.upload_bytes,
             seconds: seconds(self.started_ms, self.ended_ms),
             step_seconds: begins.iter().zip(&ends).map(|(&begin, &end)| seconds(begin, end)).collect(),

@@ -232,6 +232,7 @@ impl Job {
     /// Handles one input and says what to do.
     pub fn handle(&mut self, input: Input, now_ms: u64) -> Vec<Effect> {
         let mut effects = Vec::new();
+        let was_finished = self.is_finished();
         match input {
             Input::Hello { from, hello } => self.hello(from, hello, &mut effects),
             Input::Gone { from } => self.members.left(&from, now_ms),
@@ -243,6 +244,7 @@ impl Job {
             Input::Tick => {}
         }
         self.advance(now_ms, &mut effects);
+        self.farewell(was_finished, &mut effects);
         effects
     }
 
@@ -325,6 +327,7 @@ impl Job {
         let mut effects = Vec::new();
         running.chunk(from, part, &mut effects)?;
         self.advance(now_ms, &mut effects);
+        self.farewell(false, &mut effects);
         Ok(effects)
     }
 
@@ -338,8 +341,9 @@ impl Job {
     }
 
     fn evaluation(&mut self, from: &Id, evaluation: wire::Evaluation, effects: &mut Vec<Effect>) {
-        let finite = [evaluation.loss, evaluation.accuracy, evaluation.macro_accuracy].iter().all(|x| x.is_finite());
-        if *from != self.plan.document().evaluation.organization || !finite {
+        let shares = [evaluation.accuracy, evaluation.macro_accuracy].iter().all(|share| (0.0..=1.0).contains(share));
+        let plausible = shares && evaluation.loss.is_finite() && evaluation.loss >= 0.0;
+        if *from != self.plan.document().evaluation.organization || !plausible {
             return;
         }
         if let Some(attempt) = self.evaluated(&evaluation) {
@@ -357,18 +361,17 @@ impl Job {
         Some(summary.attempt)
     }
 
-    /// Goes on as far as time and what is known allow.
-    fn advance(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
-        let finished = self.is_finished();
-        self.walk(now_ms, effects);
-        if self.is_finished() && !finished {
+    /// Tells everybody once that the job is over.
+    fn farewell(&self, was_finished: bool, effects: &mut Vec<Effect>) {
+        if self.is_finished() && !was_finished {
             for id in self.plan.cohort() {
                 effects.push(Effect::Send { to: id.clone(), message: self.ended() });
             }
         }
     }
 
-    fn walk(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
+    /// Goes on as far as time and what is known allow.
+    fn advance(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
         loop {
             let moved = match &mut self.phase {
                 Phase::Finished => false,
@@ -446,7 +449,7 @@ impl Job {
         summary.outcome = code.into();
         summary.culprits = culprits;
         summary.ended_ms = now_ms;
-        summary.spent = self.guarantees();
+        summary.debited = self.debited;
         self.history.push(summary);
     }
 
@@ -470,14 +473,25 @@ impl Job {
         Kind::JobEnded(wire::JobEnded { releases: self.releases })
     }
 
-    /// The two guarantees if every debited attempt counts; computed once for each number of attempts.
-    fn guarantees(&mut self) -> Option<Guarantees> {
-        if let Some(known) = self.guarantees.get(&self.debited) {
-            return Some(*known);
-        }
-        let delta = self.plan.document().privacy.delta;
-        let computed = self.plan.derived().guarantees(self.debited, delta).ok()?;
-        self.guarantees.insert(self.debited, computed);
-        Some(computed)
+    /// The latest number of debited attempts whose cost nobody has computed yet. Computing it takes a moment, so the driver does
+    /// it beside the round and comes back with [`Job::note_cost`].
+    pub fn unknown_cost(&self) -> Option<u64> {
+        let all = self.history.iter().map(|summary| summary.debited).chain([self.debited]);
+        all.filter(|count| *count > 0 && !self.guarantees.contains_key(count)).max()
+    }
+
+    /// Notes what a number of attempts costs.
+    pub fn note_cost(&mut self, attempts: u64, cost: Guarantees) {
+        self.guarantees.insert(attempts, cost);
+    }
+
+    /// The two guarantees if every one of these attempts counts.
+    fn cost(&self, attempts: u64) -> Option<Guarantees> {
+        let nothing = Guarantees { central: 0.0, local: 0.0, delta: self.plan.document().privacy.delta };
+        if attempts == 0 { Some(nothing) } else { self.guarantees.get(&attempts).copied() }
+    }
+
+    fn summary(&self, summary: &Summary) -> wire::RoundSummary {
+        summary.wire(self.cost(summary.debited))
     }
 }

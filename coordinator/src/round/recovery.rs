@@ -123,8 +123,10 @@ impl Job {
 
     /// What to do first after the last event was replayed: the work that a crash interrupted.
     pub fn resume(&mut self, now_ms: u64) -> Vec<Effect> {
-        if let Phase::Waiting { since_ms, .. } = &mut self.phase {
-            *since_ms = now_ms;
+        match &mut self.phase {
+            Phase::Waiting { since_ms, .. } => *since_ms = now_ms,
+            Phase::Running(running) => running.resume(now_ms),
+            Phase::Finished => {}
         }
         match &self.phase {
             Phase::Running(running) if running.is_releasing() => {

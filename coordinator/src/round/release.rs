@@ -75,7 +75,7 @@ impl Job {
         summary.train_loss = metrics.map(|(loss, _)| loss);
         summary.train_accuracy = metrics.map(|(_, accuracy)| accuracy);
         summary.adapter = Some(self.state.adapter_digest().0);
-        summary.spent = self.guarantees();
+        summary.debited = self.debited;
         self.history.push(summary);
         self.released_round = round;
         self.releases += 1;

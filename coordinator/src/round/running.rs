@@ -29,6 +29,8 @@ pub(crate) struct Running {
     next_chunk: BTreeMap<Position, u32>,
     uploaded: u64,
     started_ms: u64,
+    /// When the coordinator's process last came back; 0 if it never did.
+    resumed_ms: u64,
     step_ends_ms: Vec<u64>,
     debit_pending: bool,
     aggregating: bool,
@@ -86,6 +88,7 @@ impl Running {
             next_chunk: BTreeMap::new(),
             uploaded: 0,
             started_ms: now_ms,
+            resumed_ms: 0,
             step_ends_ms: Vec::new(),
             debit_pending: false,
             aggregating: false,
@@ -105,7 +108,12 @@ impl Running {
     }
 
     pub(crate) fn step_started_ms(&self) -> u64 {
-        self.step_ends_ms.last().copied().unwrap_or(self.started_ms)
+        self.step_ends_ms.last().copied().unwrap_or(self.started_ms).max(self.resumed_ms)
+    }
+
+    /// The coordinator is back: nobody could answer while it was away, so the step has its whole time again.
+    pub(crate) fn resume(&mut self, now_ms: u64) {
+        self.resumed_ms = now_ms;
     }
 
     pub(crate) fn deadline_ms(&self, plan: &Plan) -> u64 {
@@ -123,6 +131,12 @@ impl Running {
     fn position(&self, id: &Id) -> Option<Position> {
         let index = self.ids.binary_search(id).ok()?;
         u16::try_from(index).ok().map(Position)
+    }
+
+    /// The member's message of this step is accepted; in the input step, its header.
+    fn holds(&self, position: Position) -> bool {
+        let header = self.step() == Step::Input && self.collector.chunk_digest(position, 0).is_some();
+        header || self.collector.received().contains(&position)
     }
 
     fn id(&self, position: Position) -> Option<&Id> {
@@ -181,11 +195,15 @@ impl Running {
         }
         let (step, body) = (self.step(), message.body);
         let Some(position) = self.position(from) else { return };
+        let known = self.holds(position);
         if self.collector.accept(position, step, &body).is_err() {
             return;
         }
-        effects.push(self.record(Event::Accepted { from: from.clone(), step: step as u32, body }));
-        if step == Step::Input {
+        // What is accepted again is the same, byte for byte: its sender lost the receipt.
+        if !known {
+            effects.push(self.record(Event::Accepted { from: from.clone(), step: step as u32, body }));
+        }
+        if step == Step::Input && !self.collector.received().contains(&position) {
             let (round, attempt) = (self.round, self.attempt);
             effects.push(Effect::AskUpload { from: from.clone(), round, attempt });
         } else {
@@ -276,15 +294,28 @@ impl Running {
         let failed = |code| Settled::Failed { code, culprits: Vec::new() };
         let late = now_ms >= self.deadline_ms(plan);
         if !self.collector.enough() {
-            let hopeless = self.missing().all(|id| members.has_refused(id));
+            // Whoever is away may come back with its secrets; whoever declined will not speak again.
+            let possible = self.missing().filter(|id| !members.has_refused(id)).count();
+            let hopeless = self.collector.received().len() + possible < self.needed();
             return match (late, hopeless) {
                 (_, true) => failed(code::TOO_MANY_REFUSALS),
                 (true, false) => failed(code::TOO_FEW_ANSWERS),
                 (false, false) => Settled::Wait,
             };
         }
-        let over = late || self.missing().all(|id| members.is_gone(id, now_ms));
+        // A quorum of answers is all that unmasking takes: each was checked when it came.
+        let answered = self.step() == Step::Unmask;
+        let over = answered || late || self.missing().all(|id| members.is_gone(id, now_ms));
         if over { self.close(now_ms, effects) } else { Settled::Wait }
+    }
+
+    /// Answers without which the step cannot end well.
+    fn needed(&self) -> usize {
+        let parameters = self.collector.attempt().params();
+        usize::from(match self.step() {
+            Step::Advertise | Step::Share | Step::Input => parameters.m_min(),
+            Step::Vote | Step::Unmask => parameters.quorum(),
+        })
     }
 
     fn close(&mut self, now_ms: u64, effects: &mut Vec<Effect>) -> Settled {

@@ -10,7 +10,7 @@ const RECENT: usize = 512;
 
 impl Job {
     /// The job as the coordinator sees it now. Traffic counters are the driver's.
-    pub fn status(&mut self, now_ms: u64) -> wire::JobStatus {
+    pub fn status(&self, now_ms: u64) -> wire::JobStatus {
         let document = self.plan.document();
         let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1e3;
         let (state, round, attempt, step, since, deadline) = match &self.phase {
@@ -41,11 +41,11 @@ impl Job {
             step_seconds: seconds(since, now_ms),
             deadline_seconds: seconds(now_ms, deadline),
             members: self.member_status(),
-            recent: self.history.iter().rev().take(RECENT).rev().map(|summary| summary.wire()).collect(),
+            recent: self.history.iter().rev().take(RECENT).rev().map(|summary| self.summary(summary)).collect(),
             seconds: self.started_ms.map_or(0.0, |started| seconds(started, ended)),
             privacy_unit: unit(document),
             upload_bytes: self.upload_bytes,
-            spent: self.guarantees().map(privacy),
+            spent: self.cost(self.debited).map(privacy),
             bytes_in: 0,
             bytes_out: 0,
         }
@@ -53,7 +53,7 @@ impl Job {
 
     /// Every attempt so far, oldest first.
     pub fn rounds(&self) -> wire::RoundsReply {
-        wire::RoundsReply { rounds: self.history.iter().map(|summary| summary.wire()).collect() }
+        wire::RoundsReply { rounds: self.history.iter().map(|summary| self.summary(summary)).collect() }
     }
 
     fn member_status(&self) -> Vec<wire::MemberStatus> {

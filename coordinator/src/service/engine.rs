@@ -14,7 +14,7 @@ use std::{
 use consilium_proto::{
     identity::Identity,
     ids::Id,
-    plan::VerifiedPlan,
+    plan::{Guarantees, VerifiedPlan},
     roster::VerifiedRoster,
     wire::{CoordinatorMessage, JobStatus, RoundsReply, SignedReleaseHead, UploadPart},
 };
@@ -55,6 +55,7 @@ enum Request {
     ReleaseFrom { round: u32, reply: oneshot::Sender<Option<Published>> },
     Status(oneshot::Sender<JobStatus>),
     Rounds(oneshot::Sender<RoundsReply>),
+    Cost { attempts: u64, cost: Guarantees },
     Stop,
 }
 
@@ -126,13 +127,15 @@ impl Engine {
         store: impl Store + 'static,
         traffic: Arc<Traffic>,
     ) -> Result<(Self, Handle, oneshot::Receiver<String>), ServiceError> {
-        let mut job = Job::new(identity, roster, plan, now_ms())?;
+        let mut job = Job::new(identity, roster, plan.clone(), now_ms())?;
         let events = recover(&mut job, &store)?;
         tracing::info!(events, "state recovered");
         let (requests, inbox) = channel();
         let (changed, changes) = watch::channel(0);
         let (failed, stopped) = oneshot::channel();
-        let mut core = Core { job, store, sessions: BTreeMap::new(), traffic, changed };
+        let sessions = BTreeMap::new();
+        let mut core =
+            Core { job, store, sessions, traffic, changed, plan, requests: requests.clone(), accounting: false };
         let thread = std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || {
@@ -212,6 +215,10 @@ struct Core<S> {
     sessions: BTreeMap<Id, Session>,
     traffic: Arc<Traffic>,
     changed: watch::Sender<u64>,
+    plan: Arc<VerifiedPlan>,
+    requests: Sender<Request>,
+    /// A cost is being computed.
+    accounting: bool,
 }
 
 /// What is answered once a batch is durable.
@@ -251,6 +258,7 @@ impl<S: Store> Core<S> {
                     Reply::Chunk(done, result) => drop(done.send(result)),
                 }
             }
+            self.account();
             if moved {
                 self.changed.send_modify(|count| *count += 1);
             }
@@ -297,8 +305,26 @@ impl<S: Store> Core<S> {
                 let _ = reply.send(status);
             }
             Request::Rounds(reply) => drop(reply.send(self.job.rounds())),
+            Request::Cost { attempts, cost } => {
+                self.job.note_cost(attempts, cost);
+                self.accounting = false;
+            }
             Request::Stop => {}
         }
+    }
+
+    /// Computes what the attempts so far cost, on a thread of its own: nobody waits for it.
+    fn account(&mut self) {
+        let Some(attempts) = self.job.unknown_cost().filter(|_| !self.accounting) else { return };
+        self.accounting = true;
+        let (plan, requests) = (self.plan.clone(), self.requests.clone());
+        std::thread::spawn(move || {
+            let delta = plan.document().privacy.delta;
+            // A loss that cannot be bounded is shown as what it is.
+            let endless = Guarantees { central: f64::INFINITY, local: f64::INFINITY, delta };
+            let cost = plan.derived().guarantees(attempts, delta).unwrap_or(endless);
+            drop(requests.send(Request::Cost { attempts, cost }));
+        });
     }
 
     fn is_current(&self, input: &Input, session: u64) -> bool {

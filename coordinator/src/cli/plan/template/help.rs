@@ -1,0 +1,76 @@
+//! The template with every field, for `plan new --help`; a test reads it back.
+
+/// Shown by `plan new --help`.
+pub(in crate::cli::plan) const HELP: &str = r#"Example:
+  consilium plan new --template template.toml --roster roster.toml --model models/minilm --out plan.toml
+
+A template with every field. Lines that begin with # show a default; unknown fields are refused.
+
+  job = "chapters"
+  rounds = 60                      # each spends privacy
+
+  [model]
+  name = "sentence-transformers/all-MiniLM-L6-v2"   # for people
+  pooling = "mean"                 # or "cls"
+  max_tokens = 64                  # texts are cut; more costs time
+
+  [task]
+  labels_file = "labels.txt"       # one a line, beside the template; or labels = ["…", "…"]
+  # max_records_per_patient = 1    # later ones are left out
+
+  [cohort]
+  # organizations = 5              # n: the roster's
+  # colluders = 1                  # t_c: max(1, ⌊(n−1)/3⌋)
+  # min_survivors = 4              # m_min: ⌊(n + t_c)/2⌋ + 1; more costs availability, and less noise is needed
+  # allow_no_colluders = false     # must be true for colluders = 0
+
+  [privacy]
+  # unit = "patient"               # whom the guarantee protects
+  # note = ""                      # what a record stands for; shown wherever ε is
+  epsilon = 6.0                    # the job's budget
+  delta = 1e-5                     # below one over the number of patients
+  sampling_rate = 0.05             # q: probability with which a patient is drawn into a round's lot
+  expected_lot = 512.0             # patients drawn in a round by all together: q × all patients
+  largest_lot = 128.0              # by the largest organization
+  # clip = 1.0                     # norm of one patient's gradient
+  # noise_multiplier = 1.03        # z: the least that keeps epsilon for all rounds, and a tenth more for retries
+
+  [encoding]
+  # scale = 1024.0                 # ring units per unit of gradient: least power of two ≥ 4·√d / clip
+  # ring_bits = 21                 # w: the least that fits
+  # metrics_share = 0.05           # part of the squared norm that loss and accuracy ride on
+  # loss_max = 7.0                 # losses above count as this: ⌈2·ln(labels)⌉
+  # rounding_beta = 0.01           # how often a rounding is drawn again
+
+  [optimizer]
+  kind = "adam"                    # or kind = "sgd" with learning_rate alone
+  learning_rate = 0.02
+  beta1 = 0.9
+  beta2 = 0.999
+  epsilon = 1e-8
+
+  [evaluation]
+  organization = "site-1"          # who evaluates the public test set
+  # every_rounds = 5
+  # max_examples = 1000
+
+  [deadlines]                      # seconds
+  # wait_s = 600
+  # advertise_s = 30
+  # share_s = 30
+  # input_s = 600                  # train and upload
+  # vote_s = 30
+  # unmask_s = 30
+  # grace_s = 10                   # how long a closed connection is waited for
+
+  [retries]
+  # max_attempts = 2               # a round's; each spends privacy
+
+  [adapter]
+  # mode = "ffa"                   # B is trained, A drawn once and frozen
+  rank = 8
+  alpha = 16.0
+  # rslora = false
+  target_modules = ["query", "value"]   # [] trains the head alone
+  # layers = [4, 5]                # all
+  # seed = "…"                     # 64 hexadecimal digits, public: drawn"#;
