@@ -8,10 +8,12 @@ use super::pair::Pair;
 use super::tilt::{Tilt, Tilts};
 
 /// Half the window, in deviations of the tilted composed loss.
-const HALF_WINDOW: f64 = 12.0;
+const HALF_WINDOW: f64 = 8.0;
 /// Cells to one step's deviation that are aimed at: the grid then adds a part in 2,400 to the variance.
 const CELLS_PER_DEVIATION: f64 = 40.0;
 
+/// A spectrum's magnitude that is not worth computing.
+const NEGLIGIBLE: f64 = 1e-40;
 /// Gentler tilts tried when the best one's window does not reach down to the answer.
 const RETRIES: u32 = 6;
 
@@ -112,8 +114,13 @@ impl Window {
             let spectrum = one.spectrum(fourier);
             for ((product, bound), value) in product.iter_mut().zip(&mut bounds).zip(spectrum) {
                 let magnitude = value.magnitude() + eta;
-                *product = *product * value.power(one.count);
                 let power = Complex { re: magnitude, im: 0.0 }.power(one.count).re;
+                if bound.0 * power < NEGLIGIBLE {
+                    // Nothing is left of this frequency: take 0, wrong by the bound at most.
+                    (*product, *bound) = (Complex::default(), (bound.0 * power, 1.0));
+                    continue;
+                }
+                *product = *product * value.power(one.count);
                 // (a + η)^T − a^T ≤ (a + η)^T·T·η/(a + η); each multiplication adds less than 4u.
                 let relative =
                     one.count as f64 * (eta / magnitude + 2.0 * f64::EPSILON) + 128.0 * f64::EPSILON;
