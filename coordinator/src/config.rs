@@ -74,13 +74,17 @@ pub enum ConfigError {
         source: Box<toml::de::Error>,
     },
     /// `roster_pin` is not a fingerprint.
-    #[error("roster_pin = \"{0}\" is not 64 hexadecimal digits; copy what `consilium roster fingerprint` prints")]
+    #[error(
+        "roster_pin = \"{0}\" is not 64 hexadecimal digits; copy what `consilium roster fingerprint` prints"
+    )]
     Pin(String),
     /// The identity is malformed.
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The identity is not the roster's coordinator.
-    #[error("the identity is {id}'s, and its keys are not the ones that the roster lists for the coordinator {listed}")]
+    #[error(
+        "the identity is {id}'s, and its keys are not the ones that the roster lists for the coordinator {listed}"
+    )]
     OtherIdentity {
         /// In the identity file.
         id: String,
@@ -113,7 +117,8 @@ impl Config {
         let config: Self = toml::from_str(&read(path)?)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let pin: Digest = config.roster_pin.parse().map_err(|_| ConfigError::Pin(config.roster_pin.clone()))?;
+        let pin: Digest =
+            config.roster_pin.parse().map_err(|_| ConfigError::Pin(config.roster_pin.clone()))?;
         let identity = Identity::parse(files::read_private(&folder.join(&config.identity))?.expose())?;
         let (roster_text, roster_signatures) = signed(&folder.join(&config.roster))?;
         let roster = Roster::verify(&roster_text, &roster_signatures, &pin)?;

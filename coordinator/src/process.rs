@@ -15,11 +15,15 @@ use crate::{
 /// Everything it needs stands in the config file; `consilium` (the operator's command) watches it. It stops on SIGINT and
 /// SIGTERM, and goes on in the same step of the same round when it is started again.
 #[derive(Parser)]
-#[command(name = "consilium-coordinator", version, after_help = "\
+#[command(
+    name = "consilium-coordinator",
+    version,
+    after_help = "\
 Example:
   consilium-coordinator --config coordinator.toml
 
-Exit codes: 0 stopped as asked, 1 failed while serving, 2 wrong usage or configuration.")]
+Exit codes: 0 stopped as asked, 1 failed while serving, 2 wrong usage or configuration."
+)]
 struct Arguments {
     /// The config file, TOML.
     #[arg(long)]
@@ -33,7 +37,12 @@ struct Arguments {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("CONSILIUM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     let loaded = match Config::load(&arguments.config) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -48,8 +57,12 @@ pub fn main() -> ExitCode {
         println!("listens on {}", loaded.listen);
         return ExitCode::SUCCESS;
     }
-    let service =
-        Service { listen: loaded.listen, identity: loaded.identity, roster: loaded.roster, plan: loaded.plan };
+    let service = Service {
+        listen: loaded.listen,
+        identity: loaded.identity,
+        roster: loaded.roster,
+        plan: loaded.plan,
+    };
     let served = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -1,8 +1,8 @@
 //! What secure aggregation costs: `secagg_cost N D [DROPPED] [BITS]`, all on one thread.
 //!
 //! Runs one client in full among N members with vectors of D elements, and the coordinator over all of them, and prints the
-//! seconds each spent. DROPPED members fall silent after dealing their shares (default 0). The other members' work is
-//! done but not counted; their masked vectors are stood in for by the first client's, which costs the coordinator the same.
+//! seconds each spent. DROPPED members fall silent after dealing their shares (default 0). The other members deal and answer,
+//! uncounted; for their masked vectors and votes they sign the first client's, which costs the coordinator the same.
 
 use std::{
     convert::Infallible,
@@ -20,7 +20,7 @@ use consilium_crypto::{
         client::{Participant, Reply},
         coordinator::Collector,
     },
-    sign::SigningKey,
+    sign::{SigningKey, sign},
 };
 use rand_core::SeedableRng;
 
@@ -167,19 +167,30 @@ fn whole(n: u16, dimension: u32, dropped: u16, width: RingWidth) -> Result<()> {
     server.time("2 deals", || collector.close())?;
 
     let survivors = n - dropped;
-    let mut chunks = Vec::new();
+    let id = |i: u16| attempt.members()[usize::from(i)].id.as_str();
+    // What a member would have sent had its vector or vote been the first client's.
+    let resigned = |i: u16, what, signed: &[u8], rest: &[u8]| {
+        [signed, &sign(&keys[usize::from(i)], what, attempt.ctx(), id(i), signed).0, rest].concat()
+    };
+    let (mut chunks, mut first_header) = (Vec::new(), Vec::new());
     for (i, key) in (0..survivors).zip(&keys) {
         let deals = server.time("3 deliver deals", || collector.delivery(Position(i))).ok_or("no deals")?;
         let clock = if i == 0 { &mut client } else { &mut others };
         let me = &mut participants[usize::from(i)];
         clock.time("3 receive shares", || me.deliver(Step::Input, &deals, key, &mut rng))?;
-        let update = RingVector::zeros(width, dimension as usize);
-        // Every vector is masked, so that every header is true; only the first one's chunks are kept.
-        let input = clock.time("3 mask, pack, hash", || me.mask(update, key))?;
-        if i == 0 {
+        let header = if i == 0 {
+            let update = RingVector::zeros(width, dimension as usize);
+            let input = clock.time("3 mask, pack, hash", || me.mask(update, key))?;
             chunks = input.chunks;
-        }
-        server.time("3 headers", || collector.accept(Position(i), Step::Input, &input.header))?;
+            first_header.clone_from(&input.header);
+            input.header
+        } else {
+            let (signed, rest) = first_header.split_at(77);
+            let mut signed = signed.to_vec();
+            signed[3..5].copy_from_slice(&i.to_le_bytes());
+            resigned(i, "input", &signed, &rest[64..])
+        };
+        server.time("3 headers", || collector.accept(Position(i), Step::Input, &header))?;
         collector.input_complete(Position(i));
     }
     server.time("3 hash chunks", || {
@@ -191,17 +202,25 @@ fn whole(n: u16, dimension: u32, dropped: u16, width: RingWidth) -> Result<()> {
     });
     server.time("3 headers", || collector.close())?;
 
-    for (step, name) in [(Step::Vote, "4 vote"), (Step::Unmask, "5 answer")] {
-        let delivery = collector.delivery(Position(0)).ok_or("nothing to deliver")?;
-        for (i, key) in (0..survivors).zip(&keys) {
-            let clock = if i == 0 { &mut client } else { &mut others };
-            let reply =
-                clock.time(name, || participants[usize::from(i)].deliver(step, &delivery, key, &mut rng))?;
-            let Reply::Send(body) = reply else { return Err("no reply".into()) };
-            server.time(&format!("{name}s"), || collector.accept(Position(i), step, &body))?;
-        }
-        server.time(if step == Step::Vote { "4 votes" } else { "5 reconstruct" }, || collector.close())?;
+    let headers = collector.delivery(Position(0)).ok_or("no headers")?;
+    let reply =
+        client.time("4 vote", || participants[0].deliver(Step::Vote, &headers, &keys[0], &mut rng))?;
+    let Reply::Send(vote) = reply else { return Err("no vote".into()) };
+    for i in 0..survivors {
+        let vote = resigned(i, "vote", &vote[..vote.len() - 64], &[]);
+        server.time("4 votes", || collector.accept(Position(i), Step::Vote, &vote))?;
     }
+    server.time("4 votes", || collector.close())?;
+
+    let votes = collector.delivery(Position(0)).ok_or("no votes")?;
+    for (i, key) in (0..params.quorum()).zip(&keys) {
+        let clock = if i == 0 { &mut client } else { &mut others };
+        let me = &mut participants[usize::from(i)];
+        let reply = clock.time("5 answer", || me.deliver(Step::Unmask, &votes, key, &mut rng))?;
+        let Reply::Send(answer) = reply else { return Err("no answer".into()) };
+        server.time("5 answers", || collector.accept(Position(i), Step::Unmask, &answer))?;
+    }
+    server.time("5 reconstruct", || collector.close())?;
 
     let revealed = collector.revealed().ok_or("nothing revealed")?;
     let (mut sum, mut out) = (0u64, Vec::new());

@@ -12,8 +12,8 @@ use consilium_proto::{
     identity::Identity,
     ids::Id,
     plan::{
-        Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Optimizer, Plan, Pooling, Privacy,
-        PrivacyUnit, Retries, Task, Tensor,
+        Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Optimizer, Plan, Pooling,
+        Privacy, PrivacyUnit, Retries, Task, Tensor,
     },
     roster::Roster,
     signed::{Kind, Signatures, fingerprint},
@@ -69,7 +69,8 @@ impl Consortium {
             operators: vec![identities[1].party(until)],
             plan_signers: Vec::new(),
         };
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|probe| probe.local_addr()).expect("a port").port();
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|probe| probe.local_addr()).expect("a port").port();
         let text = roster.to_text().expect("a roster");
         let plan = plan(fingerprint(Kind::Roster, &text), shape);
         let consortium = Self { folder, identities, plan, address: format!("127.0.0.1:{port}") };
@@ -101,7 +102,8 @@ impl Consortium {
         let roster = fs::read_to_string(self.path("roster.toml")).expect("the roster");
         let (pin, address) = (fingerprint(Kind::Roster, &roster), &self.address);
         let columns = "text_column = \"text\"\nlabel_column = \"label\"\npatient_column = \"patient\"\n";
-        let evaluation = if site == 1 { format!("[evaluation]\npath = \"test.csv\"\n{columns}") } else { String::new() };
+        let evaluation =
+            if site == 1 { format!("[evaluation]\npath = \"test.csv\"\n{columns}") } else { String::new() };
         let model = model();
         let model = model.display();
         self.write(
@@ -175,7 +177,12 @@ fn plan(roster: Digest, shape: &Shape) -> Plan {
     let lora = |module: &str, factor: &str| {
         format!("base_model.model.encoder.layer.1.attention.self.{module}.lora_{factor}.weight")
     };
-    let tensor = |name: String, shape: [u32; 2], bound, trained| Tensor { name, shape: shape.to_vec(), bound, trained };
+    let tensor = |name: String, shape: [u32; 2], bound, trained| Tensor {
+        name,
+        shape: shape.to_vec(),
+        bound,
+        trained,
+    };
     let mut tensors = vec![
         tensor(lora("query", "A"), [4, 32], 0.176_776_7, false),
         tensor(lora("query", "B"), [32, 4], 0.0, true),

@@ -68,7 +68,11 @@ impl Process {
     pub fn wait(&mut self) -> ExitStatus {
         let log = self.log.display().to_string();
         let text = self.text();
-        wait_until(&format!("the end of the process of {log}"), || text.clone(), || self.child.try_wait().expect("a child"))
+        wait_until(
+            &format!("the end of the process of {log}"),
+            || text.clone(),
+            || self.child.try_wait().expect("a child"),
+        )
     }
 }
 

@@ -82,14 +82,22 @@ fn five_processes_one_death_and_the_exact_sum() {
     for (head, sum) in &releases {
         let mut plain = vec![0u32; sum.len()];
         for site in &head.survivors {
-            for (total, value) in plain.iter_mut().zip(encoded(&consortium, site.as_str(), head.round, head.attempt)) {
+            for (total, value) in
+                plain.iter_mut().zip(encoded(&consortium, site.as_str(), head.round, head.attempt))
+            {
                 *total = total.wrapping_add(value) & mask;
             }
         }
-        assert!(plain == *sum, "round {}: the released sum is not the plain sum of what the survivors encoded", head.round);
+        assert!(
+            plain == *sum,
+            "round {}: the released sum is not the plain sum of what the survivors encoded",
+            head.round
+        );
     }
 
-    let last = |process: &Process| process.events_of("applied").pop().unwrap()["adapter"].as_str().unwrap().to_owned();
+    let last = |process: &Process| {
+        process.events_of("applied").pop().unwrap()["adapter"].as_str().unwrap().to_owned()
+    };
     let adapters: BTreeSet<_> = clients.iter().map(last).collect();
     let expected: BTreeSet<_> = [releases.last().unwrap().0.after.to_string()].into();
     assert_eq!(adapters, expected, "every client computed the published adapter for itself");
@@ -108,7 +116,10 @@ fn a_killed_coordinator_goes_on_in_the_same_round() {
     }
     assert!(second.terminate().success());
     let releases = releases(&consortium);
-    assert_eq!(releases.iter().map(|(head, _)| (head.round, head.attempt)).collect::<Vec<_>>(), [(1, 1), (2, 1), (3, 1), (4, 1)]);
+    assert_eq!(
+        releases.iter().map(|(head, _)| (head.round, head.attempt)).collect::<Vec<_>>(),
+        [(1, 1), (2, 1), (3, 1), (4, 1)]
+    );
 }
 
 #[test]
@@ -124,7 +135,10 @@ fn too_few_members_fail_the_round_cleanly_and_the_next_begins() {
     }
     assert!(coordinator.terminate().success());
     let releases = releases(&consortium);
-    assert!(!releases.is_empty() && releases[0].0.round > 1, "the first round failed, a later one was released");
+    assert!(
+        !releases.is_empty() && releases[0].0.round > 1,
+        "the first round failed, a later one was released"
+    );
 }
 
 #[test]

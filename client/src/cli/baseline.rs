@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::{
     config::{Loaded, adapter_tensors_of, today, trainer_spec},
     result,
     trainer::{LocalRecipe, TorchModel},
 };
+use clap::Args;
 use consilium_proto::release::initial_state;
 use serde::Serialize;
 

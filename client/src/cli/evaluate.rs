@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::{
     config::{Loaded, today, trainer_spec},
     result,
     trainer::{Evaluation, TorchModel},
 };
+use clap::Args;
 use serde::Serialize;
 
 use super::{Failure, data, output};

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 use crate::{
     config::{Loaded, today},
     ledger::{LedgerFile, LedgerState},
     result::{self, Manifest},
     run::kept_adapter,
 };
+use clap::Args;
 
 use super::{Failure, output};
 

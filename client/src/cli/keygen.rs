@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::{
     config::today,
     files::{self, FileError},
 };
+use clap::Args;
 use consilium_crypto::secret::Secret;
 use consilium_proto::{identity::Identity, ids::Id};
 use jiff::{ToSpan, civil::Date};

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use clap::{Args, Subcommand};
 use crate::{
     config::Config,
     journal::Torn,
     ledger::{Debit, LedgerFile, LedgerState, Spent},
 };
+use clap::{Args, Subcommand};
 use consilium_proto::ids::Id;
 use serde::Serialize;
 

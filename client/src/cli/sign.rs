@@ -5,11 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Args;
 use crate::{
     config::signature_path,
     files::{self, FileError},
 };
+use clap::Args;
 use consilium_proto::{
     identity::Identity,
     plan::Plan,

@@ -47,7 +47,11 @@ impl Target {
     /// # Errors
     ///
     /// [`ConnectError::Tls`].
-    pub fn new(address: &str, identity: &Identity, roster: Arc<VerifiedRoster>) -> Result<Self, ConnectError> {
+    pub fn new(
+        address: &str,
+        identity: &Identity,
+        roster: Arc<VerifiedRoster>,
+    ) -> Result<Self, ConnectError> {
         let tls = Arc::new(pinning::client_config(identity, roster)?);
         Ok(Self { address: address.to_owned(), tls })
     }

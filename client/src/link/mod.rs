@@ -143,7 +143,11 @@ enum Ended {
 }
 
 /// One session, from its opening to its loss.
-async fn converse(mut client: Client, report: &mpsc::Sender<LinkEvent>, orders: &mut mpsc::Receiver<Order>) -> Ended {
+async fn converse(
+    mut client: Client,
+    report: &mpsc::Sender<LinkEvent>,
+    orders: &mut mpsc::Receiver<Order>,
+) -> Ended {
     // What was ordered for an earlier session is void: the coordinator will ask again.
     while orders.try_recv().is_ok() {}
     let (out, outgoing) = mpsc::channel(QUEUE);

@@ -44,12 +44,15 @@ pub fn encode_lot(
     let mut wrong = None;
     let mut dropped = 0usize;
     trainer
-        .lot(&tensors, &lot, &mut |patient| {
-            match sum.add_patient(patient.gradient, patient.loss, patient.correct >= 0.5, &mut rng) {
-                Ok(Patient::Counted) => {}
-                Ok(Patient::Dropped) => dropped += 1,
-                Err(error) => wrong = Some(error),
-            }
+        .lot(&tensors, &lot, &mut |patient| match sum.add_patient(
+            patient.gradient,
+            patient.loss,
+            patient.correct >= 0.5,
+            &mut rng,
+        ) {
+            Ok(Patient::Counted) => {}
+            Ok(Patient::Dropped) => dropped += 1,
+            Err(error) => wrong = Some(error),
         })
         .map_err(|error| failed("training", &error))?;
     if let Some(error) = wrong {
@@ -59,9 +62,12 @@ pub fn encode_lot(
         // Local log only: the number depends on the data.
         tracing::warn!("some patients had no finite gradient and were left out of this lot");
     }
-    let clamp = derived.encoding.clamp(document.privacy.largest_lot).map_err(|error| failed("encoding", &error))?;
+    let clamp =
+        derived.encoding.clamp(document.privacy.largest_lot).map_err(|error| failed("encoding", &error))?;
     let noise = DiscreteGaussian::new(derived.sigma_share).map_err(|error| failed("noise", &error))?;
-    let values = sum.finish(clamp, &noise, derived.ring.bits(), &mut rng).map_err(|error| failed("encoding", &error))?;
+    let values = sum
+        .finish(clamp, &noise, derived.ring.bits(), &mut rng)
+        .map_err(|error| failed("encoding", &error))?;
     RingVector::new(derived.ring, values).map_err(|error| failed("encoding", &error))
 }
 

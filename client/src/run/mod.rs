@@ -94,7 +94,9 @@ pub fn kept_adapter(state: &Path, plan: &VerifiedPlan) -> Result<Option<(u32, Ad
     }
     let bytes = std::fs::read(&path).map_err(|source| FileError::io("read", &path, source))?;
     let Some((round, rest)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
-    Ok(AdapterState::from_bytes(&plan.derived().manifest, rest).ok().map(|state| (u32::from_le_bytes(*round), state)))
+    Ok(AdapterState::from_bytes(&plan.derived().manifest, rest)
+        .ok()
+        .map(|state| (u32::from_le_bytes(*round), state)))
 }
 
 impl Client {
@@ -143,7 +145,9 @@ impl Client {
                         worker.train(round, attempt, adapter);
                     }
                     Effect::StopTraining => worker.stop_training(),
-                    Effect::Upload { round, attempt, chunks, from } => link.upload(round, attempt, chunks, from).await,
+                    Effect::Upload { round, attempt, chunks, from } => {
+                        link.upload(round, attempt, chunks, from).await
+                    }
                     Effect::Fetch { from_round } => link.fetch(from_round, sum_bytes).await,
                     Effect::Applied { round, adapter, metrics, survivors } => {
                         let mut bytes = round.to_le_bytes().to_vec();

@@ -57,7 +57,8 @@ impl Client {
         let state = config.job_folder(&plan);
         std::fs::create_dir_all(&state).map_err(|source| FileError::io("create", &state, source))?;
         let lock = FolderLock::acquire(&config.state)?;
-        let (journal, events) = Journal::open(&state.join(JOURNAL), &belongs_to(&plan.document().job, &identity.id))?;
+        let (journal, events) =
+            Journal::open(&state.join(JOURNAL), &belongs_to(&plan.document().job, &identity.id))?;
         let (ledger, spent) = LedgerFile::open(&config.ledger(), &config.data.name, &mut UnwrapErr(SysRng))?;
         let document = plan.document();
         let most = document.task.max_records_per_patient as usize;

@@ -43,10 +43,14 @@ impl Active {
         rng: &mut impl CryptoRng,
     ) -> Result<(Self, Vec<u8>), String> {
         let facts = announcement.facts(roster, plan).map_err(|e| e.to_string())?;
-        let index = announcement.cohort.binary_search(&identity.id).map_err(|_| "this organization is not invited")?;
+        let index = announcement
+            .cohort
+            .binary_search(&identity.id)
+            .map_err(|_| "this organization is not invited")?;
         let me = Position(u16::try_from(index).map_err(|e| e.to_string())?);
-        let (participant, advert) = Participant::start(Arc::new(facts), me, identity.signing_key(), ledger, rng)
-            .map_err(|e| e.to_string())?;
+        let (participant, advert) =
+            Participant::start(Arc::new(facts), me, identity.signing_key(), ledger, rng)
+                .map_err(|e| e.to_string())?;
         let said = BTreeMap::from([(Step::Advertise as u32, advert.clone())]);
         let (round, attempt) = (announcement.round, announcement.attempt);
         Ok((Self { round, attempt, participant, said, update: None, chunks: None }, advert))
@@ -141,7 +145,9 @@ impl Session {
                 active.update = Some(update);
                 self.mask(effects);
             }
-            Err(code) => self.decline(round, attempt, code.into(), "training failed; see above".into(), effects),
+            Err(code) => {
+                self.decline(round, attempt, code.into(), "training failed; see above".into(), effects)
+            }
         }
     }
 

@@ -66,7 +66,9 @@ impl Recorded {
 
     pub(crate) fn note(&mut self, event: &Event) {
         match event {
-            Event::Joined { round, attempt } => *self = Self { fence: (*round, *attempt), vote: None, answer: None },
+            Event::Joined { round, attempt } => {
+                *self = Self { fence: (*round, *attempt), vote: None, answer: None }
+            }
             Event::Header { .. } => {}
             Event::Voted { body, .. } => self.vote = hex::decode(body).ok(),
             Event::Answered { body, .. } => self.answer = hex::decode(body).ok(),

@@ -321,7 +321,9 @@ impl Session {
             Heard::Goodbye(goodbye) => {
                 let why = match goodbye.code.as_str() {
                     "other-plan" | "other-roster" => other_documents(),
-                    "protocol-version" => "the coordinator speaks another version; upgrade the older side".into(),
+                    "protocol-version" => {
+                        "the coordinator speaks another version; upgrade the older side".into()
+                    }
                     _ => "the coordinator closed the session".into(),
                 };
                 effects.push(Effect::Stop(why));
@@ -418,7 +420,9 @@ impl Session {
             let why = "this client has helped to open an attempt of this round already".into();
             return effects.extend(decline("answered-already", why));
         }
-        if announcement.adapter != self.state.adapter_digest() || announcement.optimizer != self.state.optimizer_digest() {
+        if announcement.adapter != self.state.adapter_digest()
+            || announcement.optimizer != self.state.optimizer_digest()
+        {
             let why = format!(
                 "round {round} was announced from adapter {}, and this client computed {} from the published sums",
                 announcement.adapter,
@@ -426,7 +430,9 @@ impl Session {
             );
             return effects.extend(decline("other-adapter", why));
         }
-        if let Err(refusal) = self.ledger.admits(&self.plan, self.budget.map(|budget| (budget.epsilon, budget.delta))) {
+        if let Err(refusal) =
+            self.ledger.admits(&self.plan, self.budget.map(|budget| (budget.epsilon, budget.delta)))
+        {
             return effects.extend(decline("budget", refusal.to_string()));
         }
         self.leave(effects);

@@ -15,8 +15,8 @@ use consilium_crypto::{
 use consilium_proto::{
     ids::Id,
     plan::{
-        Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Optimizer, Plan, Pooling, Privacy,
-        PrivacyUnit, Retries, Task, Tensor,
+        Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Optimizer, Plan, Pooling,
+        Privacy, PrivacyUnit, Retries, Task, Tensor,
     },
     release::{apply_sum, sign_head},
     roster::{Party, Roster},
@@ -49,7 +49,8 @@ impl Consortium {
 
     /// With a budget of `epsilon`.
     fn with(epsilon: f64) -> Self {
-        let identity = |id: &str, seed| Arc::new(Identity::generate(id.parse().unwrap(), [seed; 32]).unwrap());
+        let identity =
+            |id: &str, seed| Arc::new(Identity::generate(id.parse().unwrap(), [seed; 32]).unwrap());
         let coordinator = identity("coordinator", 99);
         let organizations: Vec<_> = (0..3u8).map(|i| identity(name(i.into()).as_str(), i + 1)).collect();
         let party = |identity: &Identity| Party {
@@ -150,7 +151,13 @@ fn plan(roster: &VerifiedRoster, epsilon: f64) -> Plan {
             clip: 1.0,
             noise_multiplier: 1.0,
         },
-        encoding: Encoding { scale: 64.0, ring_bits: 24, metrics_share: 0.05, loss_max: 8.0, rounding_beta: 0.01 },
+        encoding: Encoding {
+            scale: 64.0,
+            ring_bits: 24,
+            metrics_share: 0.05,
+            loss_max: 8.0,
+            rounding_beta: 0.01,
+        },
         optimizer: Optimizer::Sgd { learning_rate: 0.5 },
         evaluation: Evaluation { organization: name(ME), every_rounds: 2, max_examples: 10 },
         deadlines: Deadlines {
@@ -192,8 +199,13 @@ impl Client {
 
     fn of(consortium: Consortium) -> Self {
         let session = started(&consortium, &[], &[]);
-        let mut client =
-            Self { consortium, session, rng: StdRng::seed_from_u64(3), journal: Vec::new(), debits: Vec::new() };
+        let mut client = Self {
+            consortium,
+            session,
+            rng: StdRng::seed_from_u64(3),
+            journal: Vec::new(),
+            debits: Vec::new(),
+        };
         client.connect(0);
         client
     }
@@ -289,7 +301,8 @@ fn words(effects: &[Effect]) -> Vec<String> {
 #[track_caller]
 fn assert_declined(effects: &[Effect], code: &str) {
     assert_eq!(words(effects), [format!("refuse {code}")]);
-    let named = effects.iter().any(|effect| matches!(effect, Effect::Declined { code: named, .. } if named == code));
+    let named =
+        effects.iter().any(|effect| matches!(effect, Effect::Declined { code: named, .. } if named == code));
     assert!(named, "the log names it: {effects:?}");
 }
 
@@ -315,7 +328,8 @@ impl Others {
             let ledger = LedgerHead { length: 0, salted_head: Digest([1; 32]) };
             let me = Position(index as u16);
             let key = consortium.organizations[index].signing_key();
-            let other = (index != ME).then(|| Participant::start(facts.clone(), me, key, ledger, &mut rng).unwrap());
+            let other =
+                (index != ME).then(|| Participant::start(facts.clone(), me, key, ledger, &mut rng).unwrap());
             other.map(|(member, advert)| {
                 collector.accept(me, Step::Advertise, &advert).unwrap();
                 member
@@ -499,7 +513,10 @@ fn an_altered_sum_is_refused_and_changes_nothing() {
     let (head, sum) = client.consortium.release(1, &mut client.state(), 3, &|_| {});
     let mut bent = sum.clone();
     bent[0] ^= 1;
-    assert_stopped(&client.hand(Input::Release { head: head.clone(), sum: bent }), "does not match its digest");
+    assert_stopped(
+        &client.hand(Input::Release { head: head.clone(), sum: bent }),
+        "does not match its digest",
+    );
     let mut forged = head.clone();
     forged.signature[0] ^= 1;
     assert_stopped(&client.hand(Input::Release { head: forged, sum: sum.clone() }), "not signed");
@@ -517,7 +534,8 @@ fn a_restarted_client_repeats_what_it_recorded_and_says_nothing_else() {
         client.restart();
         client.connect(0);
         let again = client.announce(1, 1);
-        let expected: Vec<_> = repeats.iter().map(|word| (*word).to_owned()).chain(["refuse restarted".into()]).collect();
+        let expected: Vec<_> =
+            repeats.iter().map(|word| (*word).to_owned()).chain(["refuse restarted".into()]).collect();
         assert_eq!(words(&again), expected, "after step {last}");
         // Byte for byte what was said before, also when the step is delivered again.
         for step in [4, 5] {
@@ -566,10 +584,14 @@ fn a_message_that_comes_twice_is_answered_with_the_same_bytes() {
 #[test]
 fn an_upload_goes_on_from_where_the_coordinator_wants_it() {
     let Through { mut client, .. } = through(1, 1, 3);
-    let wanted = |round, next_chunk| Heard::UploadWanted(wire::UploadWanted { round, attempt: 1, next_chunk });
+    let wanted =
+        |round, next_chunk| Heard::UploadWanted(wire::UploadWanted { round, attempt: 1, next_chunk });
     for from in [0, 1] {
         let effects = client.hear(wanted(1, from));
-        assert!(matches!(&effects[..], [Effect::Upload { from: chunk, .. }] if *chunk == from), "{effects:?}");
+        assert!(
+            matches!(&effects[..], [Effect::Upload { from: chunk, .. }] if *chunk == from),
+            "{effects:?}"
+        );
     }
     assert!(client.hear(wanted(2, 0)).is_empty());
     client.restart();
@@ -613,7 +635,8 @@ fn an_attempt_that_would_pass_the_budget_is_refused_before_anything_leaves() {
 fn it_catches_up_before_it_answers_an_invitation() {
     let mut client = Client::new();
     let mut state = client.state();
-    let releases: Vec<_> = (1..=3).map(|round| client.consortium.release(round, &mut state, round, &|_| {})).collect();
+    let releases: Vec<_> =
+        (1..=3).map(|round| client.consortium.release(round, &mut state, round, &|_| {})).collect();
     client.hand(Input::Disconnected);
     assert_eq!(words(&client.connect(3)), ["fetch 1"]);
     let invitation = client.consortium.sign(&client.consortium.announce(4, 1, &state));
@@ -636,9 +659,13 @@ fn it_catches_up_before_it_answers_an_invitation() {
 fn a_result_is_said_again_until_the_end_and_every_due_round_is_evaluated() {
     let mut client = Client::new();
     let mut state = client.state();
-    let releases: Vec<_> = (1..=3).map(|round| client.consortium.release(round, &mut state, round, &|_| {})).collect();
+    let releases: Vec<_> =
+        (1..=3).map(|round| client.consortium.release(round, &mut state, round, &|_| {})).collect();
     let publish = |client: &mut Client, round: u32| {
-        assert_eq!(words(&client.hear(Heard::Released(wire::Released { round }))), [format!("fetch {round}")]);
+        assert_eq!(
+            words(&client.hear(Heard::Released(wire::Released { round }))),
+            [format!("fetch {round}")]
+        );
         let (head, sum) = releases[round as usize - 1].clone();
         client.hand(Input::Release { head, sum });
         words(&client.hand(Input::ReleasesEnded))

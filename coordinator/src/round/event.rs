@@ -91,7 +91,8 @@ impl Event {
             Self::Opened(announcement) => announcement.encode_to_vec(),
             Self::Evaluated(evaluation) => evaluation.encode_to_vec(),
             Self::Accepted { from, step, body } => {
-                Body { from: from.to_string(), step: *step, body: body.clone(), ..Body::default() }.encode_to_vec()
+                Body { from: from.to_string(), step: *step, body: body.clone(), ..Body::default() }
+                    .encode_to_vec()
             }
             Self::Stored { from, bytes } => {
                 Body { from: from.to_string(), bytes: *bytes, ..Body::default() }.encode_to_vec()

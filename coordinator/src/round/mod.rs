@@ -239,7 +239,9 @@ impl Job {
             Input::Protocol { from, message } => self.protocol(&from, message, &mut effects),
             Input::Refusal { from, refusal } => self.refusal(&from, refusal),
             Input::Evaluation { from, evaluation } => self.evaluation(&from, evaluation, &mut effects),
-            Input::Held { from, round, attempt, chunks } => self.held(&from, round, attempt, chunks, &mut effects),
+            Input::Held { from, round, attempt, chunks } => {
+                self.held(&from, round, attempt, chunks, &mut effects)
+            }
             Input::Summed { round, attempt, sum } => self.summed(round, attempt, sum, now_ms, &mut effects),
             Input::Tick => {}
         }
@@ -322,7 +324,12 @@ impl Job {
     /// # Errors
     ///
     /// [`ChunkRefused`] says what was wrong with it; nothing changes then.
-    pub fn handle_chunk(&mut self, from: &Id, part: wire::UploadPart, now_ms: u64) -> Result<Vec<Effect>, ChunkRefused> {
+    pub fn handle_chunk(
+        &mut self,
+        from: &Id,
+        part: wire::UploadPart,
+        now_ms: u64,
+    ) -> Result<Vec<Effect>, ChunkRefused> {
         let Phase::Running(running) = &mut self.phase else { return Err(ChunkRefused("no-attempt")) };
         let mut effects = Vec::new();
         running.chunk(from, part, &mut effects)?;
@@ -341,7 +348,8 @@ impl Job {
     }
 
     fn evaluation(&mut self, from: &Id, evaluation: wire::Evaluation, effects: &mut Vec<Effect>) {
-        let shares = [evaluation.accuracy, evaluation.macro_accuracy].iter().all(|share| (0.0..=1.0).contains(share));
+        let shares =
+            [evaluation.accuracy, evaluation.macro_accuracy].iter().all(|share| (0.0..=1.0).contains(share));
         let plausible = shares && evaluation.loss.is_finite() && evaluation.loss >= 0.0;
         if *from != self.plan.document().evaluation.organization || !plausible {
             return;
@@ -354,7 +362,8 @@ impl Job {
 
     /// Notes a result; the attempt it belongs to, unless the round was not released or has its result already.
     fn evaluated(&mut self, evaluation: &wire::Evaluation) -> Option<u32> {
-        let released = |s: &&mut Summary| s.round == evaluation.round && s.adapter.is_some() && s.evaluation.is_none();
+        let released =
+            |s: &&mut Summary| s.round == evaluation.round && s.adapter.is_some() && s.evaluation.is_none();
         let summary = self.history.iter_mut().rev().find(released)?;
         summary.evaluation = Some(*evaluation);
         summary.evaluator = Some(self.plan.document().evaluation.organization.clone());
@@ -379,17 +388,19 @@ impl Job {
                     let (round, attempt, since_ms) = (*round, *attempt, *since_ms);
                     self.try_open(round, attempt, since_ms, now_ms, effects)
                 }
-                Phase::Running(running) => match running.settle(&self.members, self.plan.document(), now_ms, effects) {
-                    running::Settled::Wait => false,
-                    running::Settled::Moved => {
-                        self.debited += running.newly_debited();
-                        true
+                Phase::Running(running) => {
+                    match running.settle(&self.members, self.plan.document(), now_ms, effects) {
+                        running::Settled::Wait => false,
+                        running::Settled::Moved => {
+                            self.debited += running.newly_debited();
+                            true
+                        }
+                        running::Settled::Failed { code, culprits } => {
+                            self.fail(code, culprits, now_ms, effects);
+                            true
+                        }
                     }
-                    running::Settled::Failed { code, culprits } => {
-                        self.fail(code, culprits, now_ms, effects);
-                        true
-                    }
-                },
+                }
             };
             if !moved {
                 return;
@@ -397,12 +408,24 @@ impl Job {
         }
     }
 
-    fn try_open(&mut self, round: u32, attempt: u32, since_ms: u64, now_ms: u64, effects: &mut Vec<Effect>) -> bool {
+    fn try_open(
+        &mut self,
+        round: u32,
+        attempt: u32,
+        since_ms: u64,
+        now_ms: u64,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
         let minimum = self.plan.document().cohort.min_survivors as usize;
-        let settled = self.plan.cohort().iter().all(|id| self.members.is_online(id) || self.members.is_gone(id, now_ms));
+        let settled = self
+            .plan
+            .cohort()
+            .iter()
+            .all(|id| self.members.is_online(id) || self.members.is_gone(id, now_ms));
         if self.members.online() >= minimum && settled {
             self.members.forget_refusals();
-            let announcement = Running::announce(&self.identity, &self.roster, &self.plan, &self.state, round, attempt);
+            let announcement =
+                Running::announce(&self.identity, &self.roster, &self.plan, &self.state, round, attempt);
             let event = Event::Opened(announcement);
             if let Ok(running) = self.opened(&event, round, attempt, now_ms) {
                 effects.push(Effect::Record { round, attempt, event });

@@ -28,7 +28,9 @@ pub struct Recovered {
 
 /// Why a store could not be replayed.
 #[derive(Debug, Error)]
-#[error("the recorded events of round {round} attempt {attempt} cannot be replayed: {why}; restore the state folder from its backup")]
+#[error(
+    "the recorded events of round {round} attempt {attempt} cannot be replayed: {why}; restore the state folder from its backup"
+)]
 pub struct RecoveryError {
     /// Round.
     pub round: u32,
@@ -90,7 +92,8 @@ impl Job {
             }
             Event::Released { .. } => {
                 let (head, sum) = release(round).ok_or_else(|| broken("its sum is missing".into()))?;
-                let head = VerifiedHead::verify(&head, &self.roster, &self.plan).map_err(|e| broken(e.to_string()))?;
+                let head = VerifiedHead::verify(&head, &self.roster, &self.plan)
+                    .map_err(|e| broken(e.to_string()))?;
                 let metrics =
                     head.replay(&self.plan, &mut self.state, &sum).map_err(|e| broken(e.to_string()))?;
                 self.released(Some((metrics.loss, metrics.accuracy)), at_ms);
@@ -136,7 +139,13 @@ impl Job {
         }
     }
 
-    pub(super) fn opened(&mut self, event: &Event, round: u32, attempt: u32, at_ms: u64) -> Result<Running, String> {
+    pub(super) fn opened(
+        &mut self,
+        event: &Event,
+        round: u32,
+        attempt: u32,
+        at_ms: u64,
+    ) -> Result<Running, String> {
         let Event::Opened(announcement) = event else { return Err("not an announcement".into()) };
         let running = Running::open(announcement, &self.roster, &self.plan, at_ms)?;
         if !running.is(round, attempt) {

@@ -190,7 +190,8 @@ impl Running {
 
     /// A member's message. What the collector refuses is counted against its sender there, and dropped here.
     pub(crate) fn protocol(&mut self, from: &Id, message: wire::ProtocolMessage, effects: &mut Vec<Effect>) {
-        if !self.is(message.round, message.attempt) || self.aggregating || message.step != self.step() as u32 {
+        if !self.is(message.round, message.attempt) || self.aggregating || message.step != self.step() as u32
+        {
             return;
         }
         let (step, body) = (self.step(), message.body);
@@ -214,7 +215,8 @@ impl Running {
     /// The store's word on how many chunks of a masked input it holds: the upload goes on from there.
     pub(crate) fn held(&mut self, from: &Id, chunks: u32, effects: &mut Vec<Effect>) {
         let Some(position) = self.position(from) else { return };
-        if self.collector.chunk_digest(position, 0).is_none() || self.collector.received().contains(&position) {
+        if self.collector.chunk_digest(position, 0).is_none() || self.collector.received().contains(&position)
+        {
             return;
         }
         self.next_chunk.insert(position, chunks);
@@ -244,7 +246,8 @@ impl Running {
         if part.index > next {
             return Err(ChunkRefused("out-of-order"));
         }
-        let expected = self.collector.chunk_digest(position, part.index).ok_or(ChunkRefused("past-the-end"))?;
+        let expected =
+            self.collector.chunk_digest(position, part.index).ok_or(ChunkRefused("past-the-end"))?;
         if part.chunk.len() != self.collector.chunk_len(part.index) {
             return Err(ChunkRefused("wrong-length"));
         }
@@ -338,7 +341,8 @@ impl Running {
     /// Freezes the step's set, now or in a replay.
     fn closed(&mut self, step: Step, now_ms: u64) -> Option<Settled> {
         if let Err(failure) = self.collector.close() {
-            let culprits = failure.culprits.iter().filter_map(|&position| self.id(position).cloned()).collect();
+            let culprits =
+                failure.culprits.iter().filter_map(|&position| self.id(position).cloned()).collect();
             return Some(Settled::Failed { code: code::MISBEHAVIOUR, culprits });
         }
         self.step_ends_ms.push(now_ms);

@@ -41,7 +41,14 @@ impl Job {
             step_seconds: seconds(since, now_ms),
             deadline_seconds: seconds(now_ms, deadline),
             members: self.member_status(),
-            recent: self.history.iter().rev().take(RECENT).rev().map(|summary| self.summary(summary)).collect(),
+            recent: self
+                .history
+                .iter()
+                .rev()
+                .take(RECENT)
+                .rev()
+                .map(|summary| self.summary(summary))
+                .collect(),
             seconds: self.started_ms.map_or(0.0, |started| seconds(started, ended)),
             privacy_unit: unit(document),
             upload_bytes: self.upload_bytes,
@@ -60,7 +67,9 @@ impl Job {
         let status = self.members.iter().map(|(id, member)| {
             let (done, awaited) = match &self.phase {
                 Phase::Waiting { .. } => (member.online, !member.online),
-                Phase::Running(running) => (running.has_answered(id), running.missing().any(|missing| missing == id)),
+                Phase::Running(running) => {
+                    (running.has_answered(id), running.missing().any(|missing| missing == id))
+                }
                 Phase::Finished => (true, false),
             };
             wire::MemberStatus {

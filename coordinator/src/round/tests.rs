@@ -14,8 +14,8 @@ use consilium_crypto::{
 use consilium_proto::{
     announcement::Announcement,
     plan::{
-        Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Optimizer, Plan, Pooling, Privacy,
-        PrivacyUnit, Retries, Task, Tensor,
+        Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Optimizer, Plan, Pooling,
+        Privacy, PrivacyUnit, Retries, Task, Tensor,
     },
     release::unpack_sum,
     roster::{Party, Roster},
@@ -56,7 +56,8 @@ fn documents(identities: &[Arc<Identity>], coordinator: &Identity) -> (VerifiedR
         plan_signers: Vec::new(),
     };
     let text = roster.to_text().unwrap();
-    let roster = Roster::verify(&text, &sign(Document::Roster, &text), &fingerprint(Document::Roster, &text)).unwrap();
+    let roster =
+        Roster::verify(&text, &sign(Document::Roster, &text), &fingerprint(Document::Roster, &text)).unwrap();
     let tensor = |name: &str, shape| Tensor { name: name.into(), shape, bound: 0.0, trained: true };
     let nothing = Digest([0; 32]);
     let plan = Plan {
@@ -86,7 +87,13 @@ fn documents(identities: &[Arc<Identity>], coordinator: &Identity) -> (VerifiedR
             clip: 1.0,
             noise_multiplier: 1.0,
         },
-        encoding: Encoding { scale: 64.0, ring_bits: 24, metrics_share: 0.05, loss_max: 8.0, rounding_beta: 0.01 },
+        encoding: Encoding {
+            scale: 64.0,
+            ring_bits: 24,
+            metrics_share: 0.05,
+            loss_max: 8.0,
+            rounding_beta: 0.01,
+        },
         optimizer: Optimizer::Sgd { learning_rate: 0.5 },
         evaluation: Evaluation { organization: name(1), every_rounds: 1, max_examples: 10 },
         deadlines: Deadlines {
@@ -137,9 +144,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let identity = |id: &str, seed| Arc::new(Identity::generate(id.parse().unwrap(), [seed; 32]).unwrap());
+        let identity =
+            |id: &str, seed| Arc::new(Identity::generate(id.parse().unwrap(), [seed; 32]).unwrap());
         let coordinator = identity("coordinator", 99);
-        let identities: Vec<_> = (0..5u8).map(|index| identity(name(index.into()).as_str(), index + 1)).collect();
+        let identities: Vec<_> =
+            (0..5u8).map(|index| identity(name(index.into()).as_str(), index + 1)).collect();
         let (roster, plan) = documents(&identities, &coordinator);
         let (roster, plan) = (Arc::new(roster), Arc::new(plan));
         let now = 1_000_000;
@@ -178,7 +187,8 @@ impl Bench {
                 }
                 Effect::Publish(publication) => {
                     kinds.push(publication.event.kind());
-                    let (round, attempt, event) = (publication.round, publication.attempt, publication.event.clone());
+                    let (round, attempt, event) =
+                        (publication.round, publication.attempt, publication.event.clone());
                     self.recorded.push(Recovered { round, attempt, event, at_ms: self.now });
                     self.releases.insert(round, *publication);
                 }
@@ -469,15 +479,22 @@ fn a_masked_input_is_taken_in_order_as_its_header_says_and_once() {
     let message = bench.word(0);
     let header = Input::Protocol { from: name(0), message: message.clone() };
     assert_eq!(bench.hand(header), ["accepted"]);
-    assert_eq!(bench.told[&name(0)], Kind::UploadWanted(wire::UploadWanted { round: 1, attempt: 1, next_chunk: 0 }));
+    assert_eq!(
+        bench.told[&name(0)],
+        Kind::UploadWanted(wire::UploadWanted { round: 1, attempt: 1, next_chunk: 0 })
+    );
     let good = bench.masked[&name(0)][0].clone();
     let mut bent = good.clone();
     bent[0] ^= 1;
     assert_eq!(refused(&mut bench, part(bent, 0)), ChunkRefused("not-as-announced"));
     assert_eq!(refused(&mut bench, part(good[1..].to_vec(), 0)), ChunkRefused("wrong-length"));
     assert_eq!(refused(&mut bench, part(good.clone(), 1)), ChunkRefused("out-of-order"));
-    assert_eq!(refused(&mut bench, wire::UploadPart { attempt: 2, ..part(good.clone(), 0) }), ChunkRefused("no-attempt"));
-    let stranger = bench.job.handle_chunk(&"org-9".parse().unwrap(), part(good.clone(), 0), bench.now).unwrap_err();
+    assert_eq!(
+        refused(&mut bench, wire::UploadPart { attempt: 2, ..part(good.clone(), 0) }),
+        ChunkRefused("no-attempt")
+    );
+    let stranger =
+        bench.job.handle_chunk(&"org-9".parse().unwrap(), part(good.clone(), 0), bench.now).unwrap_err();
     assert_eq!(stranger, ChunkRefused("not-in-cohort"));
     let effects = bench.job.handle_chunk(&name(0), part(good.clone(), 0), bench.now).unwrap();
     assert_eq!(bench.execute(effects), ["stored"]);
@@ -492,7 +509,8 @@ fn a_masked_input_is_taken_in_order_as_its_header_says_and_once() {
 fn only_the_evaluators_result_counts_and_only_once() {
     let mut bench = Bench::new();
     bench.all_come();
-    let result = |round, accuracy| wire::Evaluation { round, loss: 0.5, accuracy, macro_accuracy: 0.4, examples: 9 };
+    let result =
+        |round, accuracy| wire::Evaluation { round, loss: 0.5, accuracy, macro_accuracy: 0.4, examples: 9 };
     let says = |bench: &mut Bench, index, evaluation| {
         let kinds = bench.hand(Input::Evaluation { from: name(index), evaluation });
         kinds.len()
@@ -571,7 +589,10 @@ fn a_restart_gives_the_step_its_time_again_and_finishes_what_was_begun() {
     let later = bench.now + 10 * STEP_MS;
     let mut rebuilt = bench.rebuilt(bench.recorded.len());
     assert!(rebuilt.resume(later).is_empty());
-    assert!(rebuilt.handle(Input::Tick, later).is_empty(), "nobody could vote while the coordinator was away");
+    assert!(
+        rebuilt.handle(Input::Tick, later).is_empty(),
+        "nobody could vote while the coordinator was away"
+    );
     assert!(rebuilt.next_wake_ms(later).is_some_and(|wake| wake > later));
     let status = rebuilt.status(later);
     assert_eq!((status.step.as_str(), status.deadline_seconds), ("vote", STEP_MS as f64 / 1000.0));

@@ -87,7 +87,10 @@ impl Aggregation for Service {
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }
 
-    async fn upload(&self, request: Request<Streaming<UploadPart>>) -> Result<Response<UploadReceipt>, Status> {
+    async fn upload(
+        &self,
+        request: Request<Streaming<UploadPart>>,
+    ) -> Result<Response<UploadReceipt>, Status> {
         let from = organization(&request)?;
         let mut parts = request.into_inner();
         let mut chunks = 0;
@@ -98,7 +101,10 @@ impl Aggregation for Service {
         Ok(Response::new(UploadReceipt { chunks }))
     }
 
-    async fn releases(&self, request: Request<ReleasesRequest>) -> Result<Response<Self::ReleasesStream>, Status> {
+    async fn releases(
+        &self,
+        request: Request<ReleasesRequest>,
+    ) -> Result<Response<Self::ReleasesStream>, Status> {
         organization(&request)?;
         let from_round = request.into_inner().from_round;
         let engine = self.engine.clone();

@@ -38,8 +38,14 @@ pub(super) enum Said {
         out: mpsc::Sender<Result<CoordinatorMessage, Status>>,
         alive: oneshot::Sender<()>,
     },
-    Input { session: u64, input: Input },
-    Detached { from: Id, session: u64 },
+    Input {
+        session: u64,
+        input: Input,
+    },
+    Detached {
+        from: Id,
+        session: u64,
+    },
 }
 
 /// A published round.
@@ -134,8 +140,16 @@ impl Engine {
         let (changed, changes) = watch::channel(0);
         let (failed, stopped) = oneshot::channel();
         let sessions = BTreeMap::new();
-        let mut core =
-            Core { job, store, sessions, traffic, changed, plan, requests: requests.clone(), accounting: false };
+        let mut core = Core {
+            job,
+            store,
+            sessions,
+            traffic,
+            changed,
+            plan,
+            requests: requests.clone(),
+            accounting: false,
+        };
         let thread = std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || {
@@ -172,7 +186,11 @@ fn now_ms() -> u64 {
 fn recover(job: &mut Job, store: &impl Store) -> Result<u64, ServiceError> {
     let mut events = 0;
     let mut failed: Option<RecoveryError> = None;
-    let broken = |record: &EventRecord, why: String| RecoveryError { round: record.round, attempt: record.attempt, why };
+    let broken = |record: &EventRecord, why: String| RecoveryError {
+        round: record.round,
+        attempt: record.attempt,
+        why,
+    };
     store.replay(&mut |record| {
         events += 1;
         if failed.is_some() {
@@ -185,7 +203,8 @@ fn recover(job: &mut Job, store: &impl Store) -> Result<u64, ServiceError> {
                 return Ok(());
             }
         };
-        let recovered = Recovered { round: record.round, attempt: record.attempt, event, at_ms: record.at_ms };
+        let recovered =
+            Recovered { round: record.round, attempt: record.attempt, event, at_ms: record.at_ms };
         let mut release = |round| published(store, round).ok().flatten().map(|it| (it.head, it.sum));
         if let Err(error) = job.replay(recovered, &mut release) {
             failed = Some(error);
@@ -291,7 +310,10 @@ impl<S: Store> Core<S> {
             Request::Chunk { from, part, done } => {
                 let result = self.job.handle_chunk(&from, part, now);
                 let result = result.map(|more| effects.extend(more));
-                replies.push(Reply::Chunk(done, result.map_err(|refused| Status::failed_precondition(refused.0))));
+                replies.push(Reply::Chunk(
+                    done,
+                    result.map_err(|refused| Status::failed_precondition(refused.0)),
+                ));
             }
             Request::ReleaseFrom { round, reply } => {
                 let next = self.store.releases_from(round).ok().and_then(|rounds| rounds.first().copied());
@@ -346,11 +368,15 @@ impl<S: Store> Core<S> {
             let (mut records, mut sends, mut later) = (Vec::new(), Vec::new(), Vec::new());
             for effect in todo {
                 match effect {
-                    Effect::Record { round, attempt, event } => records.push(new_event(round, attempt, &event)),
+                    Effect::Record { round, attempt, event } => {
+                        records.push(new_event(round, attempt, &event))
+                    }
                     Effect::PutChunk { round, attempt, from, index, bytes } => {
                         self.store.put_chunk(round, attempt, &from, index, &bytes)?;
                     }
-                    Effect::SyncInput { round, attempt, from } => self.store.sync_input(round, attempt, &from)?,
+                    Effect::SyncInput { round, attempt, from } => {
+                        self.store.sync_input(round, attempt, &from)?
+                    }
                     Effect::Publish(publication) => {
                         records.push(new_event(publication.round, publication.attempt, &publication.event));
                         let row = ReleaseRow {
@@ -363,7 +389,9 @@ impl<S: Store> Core<S> {
                         tracing::info!(round = publication.round, attempt = publication.attempt, "released");
                     }
                     Effect::Send { .. } | Effect::Close { .. } => sends.push(effect),
-                    Effect::AskUpload { .. } | Effect::Aggregate(_) | Effect::DropInputs { .. } => later.push(effect),
+                    Effect::AskUpload { .. } | Effect::Aggregate(_) | Effect::DropInputs { .. } => {
+                        later.push(effect)
+                    }
                 }
             }
             if !records.is_empty() {
@@ -435,4 +463,3 @@ impl<S: Store> Core<S> {
 fn new_event(round: u32, attempt: u32, event: &Event) -> NewEvent {
     NewEvent { round, attempt, kind: event.kind().to_owned(), body: event.encode(), at_ms: now_ms() }
 }
-

@@ -67,7 +67,8 @@ pub(super) fn incoming(
                     continue;
                 }
             };
-            let (acceptor, roster, traffic, ready) = (acceptor.clone(), roster.clone(), traffic.clone(), ready.clone());
+            let (acceptor, roster, traffic, ready) =
+                (acceptor.clone(), roster.clone(), traffic.clone(), ready.clone());
             tokio::spawn(async move {
                 let _slot = slot;
                 match tokio::time::timeout(HANDSHAKE, handshake(tcp, &acceptor, &roster, traffic)).await {
@@ -113,7 +114,11 @@ impl Connected for Accepted {
 }
 
 impl AsyncRead for Accepted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.tls).poll_read(cx, buf);
         self.traffic.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
@@ -122,7 +127,11 @@ impl AsyncRead for Accepted {
 }
 
 impl AsyncWrite for Accepted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         let polled = Pin::new(&mut self.tls).poll_write(cx, buf);
         if let Poll::Ready(Ok(written)) = &polled {
             self.traffic.sent.fetch_add(*written as u64, Ordering::Relaxed);

@@ -16,7 +16,8 @@ mod operator;
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use consilium_proto::{
-    MAX_MESSAGE_BYTES, identity::Identity,
+    MAX_MESSAGE_BYTES,
+    identity::Identity,
     pinning,
     plan::VerifiedPlan,
     roster::VerifiedRoster,
@@ -96,7 +97,8 @@ impl Service {
         let traffic = Arc::new(Traffic::default());
         let job = StoredJob { plan: plan.digest(), input: InputLayout::of_plan(plan.derived()) };
         let store = SqliteStore::open(folder, &job)?;
-        let (engine, handle, stopped) = Engine::start(identity, roster.clone(), plan, store, traffic.clone())?;
+        let (engine, handle, stopped) =
+            Engine::start(identity, roster.clone(), plan, store, traffic.clone())?;
         let address = listener.local_addr().unwrap_or(listen);
         tracing::info!(%address, "listening");
         let incoming = listener::incoming(listener, tls, roster, traffic);
