@@ -319,7 +319,7 @@ impl core::error::Error for CodecError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::{string::ToString, vec};
+    use alloc::string::ToString;
 
     #[test]
     fn reads_back_what_it_wrote() {
@@ -385,6 +385,6 @@ mod tests {
         assert!(Reader::new(&items).count("c", 10, 8).is_err());
         assert_eq!(Reader::new(&items).count("c", 10, 7), Ok(3));
         assert!(Reader::new(&items).count("c", 10, usize::MAX).is_err());
-        assert!(Reader::new(&vec![2, 0, 0, 0, 0xff, 0xff]).str("s", 9).is_err());
+        assert!(Reader::new(&[2, 0, 0, 0, 0xff, 0xff]).str("s", 9).is_err());
     }
 }

@@ -1,10 +1,10 @@
 //! The Ristretto group: public points, secret scalars, key agreement, and proofs of equal logarithms.
 //!
-//! RFC 9496 (ristretto255). The group has prime order, so once a point is canonical and not the identity there
-//! is no small subgroup to fear and an exchange with a checked point is never the identity.
+//! RFC 9496 (ristretto255). The group has prime order, so once a point is canonical and not the identity
+//! there is no small subgroup to fear and an exchange with a checked point is never the identity.
 //!
-//! Assumes the gap Diffie–Hellman problem is hard in the group and that the caller's generator is sound. Operations
-//! on secrets are constant-time; checks on public points are not.
+//! Assumes the gap Diffie–Hellman problem is hard in the group and that the caller's generator is sound.
+//! Operations on secrets are constant-time; checks on public points are not.
 
 use core::{cmp::Ordering, fmt};
 
@@ -160,8 +160,8 @@ impl KeyPair {
         &self.secret
     }
 
-    /// The Diffie–Hellman secret with `peer`: the canonical bytes of `secret · peer`. Not uniform: derive keys
-    /// from it, never use it as one.
+    /// The Diffie–Hellman secret with `peer`: the canonical bytes of `secret · peer`. Not uniform: derive
+    /// keys from it, never use it as one.
     pub fn agree(&self, peer: &PublicPoint) -> Secret<[u8; 32]> {
         let mut point = peer.point * self.secret.expose();
         let mut compressed = point.compress();

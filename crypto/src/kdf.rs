@@ -1,8 +1,8 @@
 //! Key derivation: HKDF-SHA-256 (RFC 5869) with an empty salt.
 //!
-//! The input key is a uniform secret or the bytes of a group element; what the key is *for* goes into the info string,
-//! which here is always a [`Transcript`](crate::digest::Transcript)'s digest. Distinct transcripts therefore
-//! give independent keys, as long as SHA-256 has no collisions and HMAC is a PRF.
+//! The input key is a uniform secret or the bytes of a group element; what the key is *for* goes into the
+//! info string, which here is always a [`Transcript`](crate::digest::Transcript)'s digest. Distinct
+//! transcripts therefore give independent keys, as long as SHA-256 has no collisions and HMAC is a PRF.
 
 use hkdf::Hkdf;
 use sha2::Sha256;

@@ -1,12 +1,14 @@
 //! Masks: an AES-256 keystream added to or subtracted from a vector of ring elements.
 //!
-//! AES-256 in counter mode with a 128-bit big-endian counter (NIST SP 800-38A). Key and first counter block come from
-//! a [`MaskSeed`]. Coordinate `j` uses keystream bytes `4j..4j+4` as a little-endian `u32`; sums wrap at 32 bits, and
-//! because every ring of width up to 32 divides 2^32, reduction modulo 2^w waits until the vector is packed.
+//! AES-256 in counter mode with a 128-bit big-endian counter (NIST SP 800-38A). Key and first counter block
+//! come from a [`MaskSeed`]. Coordinate `j` uses keystream bytes `4j..4j+4` as a little-endian `u32`; sums
+//! wrap at 32 bits, and because every ring of width up to 32 divides 2^32, reduction modulo 2^w waits until
+//! the vector is packed.
 //!
-//! The loop runs inside the cipher's backend: it writes as many counters as the backend encrypts at once (30 with
-//! 256-bit VAES), encrypts them in place and adds them on, so that keystream never leaves the first-level cache, counters
-//! and sums overlap with rounds, and nothing is allocated. Assumes AES-256 is a PRP; a seed serves one vector.
+//! The loop runs inside the cipher's backend: it writes as many counters as the backend encrypts at once (30
+//! with 256-bit VAES), encrypts them in place and adds them on, so that keystream never leaves the
+//! first-level cache, counters and sums overlap with rounds, and nothing is allocated. Assumes AES-256 is a
+//! PRP; a seed serves one vector.
 
 use aes::{
     Aes256Enc,

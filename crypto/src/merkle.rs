@@ -1,8 +1,9 @@
 //! Merkle trees over a fixed number of leaves.
 //!
 //! Leaves, inner nodes and the root are hashed under different labels, and the root covers the number of
-//! leaves, so that no node can pass for a leaf and no tree for a tree of another size. A level's odd last node moves up
-//! unpaired (as in RFC 6962). Hiding is not the tree's business: a leaf over guessable content needs a salt.
+//! leaves, so that no node can pass for a leaf and no tree for a tree of another size. A level's odd last
+//! node moves up unpaired (as in RFC 6962). Hiding is not the tree's business: a leaf over guessable content
+//! needs a salt.
 
 use alloc::vec::Vec;
 
@@ -61,8 +62,8 @@ impl Tree {
         root(self.leaves, top.unwrap_or(&Digest([0; 32])))
     }
 
-    /// The path of leaf `index`: its siblings from the bottom up, [`path_len`] of them. Empty when there is no such
-    /// leaf.
+    /// The path of leaf `index`: its siblings from the bottom up, [`path_len`] of them. Empty when there is
+    /// no such leaf.
     pub fn path(&self, index: usize) -> Vec<Digest> {
         let (mut index, mut path) = (index, Vec::new());
         for level in &self.levels {

@@ -1,7 +1,7 @@
 //! Vectors over the ring of integers modulo 2^w, and their bit-packed bytes.
 //!
-//! Updates, masks and sums live in `Z/2^w` with `8 <= w <= 32`. In memory an element is a `u32`; because
-//! 2^w divides 2^32, sums may wrap at 32 bits and be reduced only when they are packed or read. Packed, element
+//! Updates, masks and sums live in `Z/2^w` with `8 <= w <= 32`. In memory an element is a `u32`; because 2^w
+//! divides 2^32, sums may wrap at 32 bits and be reduced only when they are packed or read. Packed, element
 //! `i` takes bits `i*w .. (i+1)*w`, least significant first, bit `k` of the stream being bit `k % 8` of byte
 //! `k / 8`; what is left of the last byte is zero, and unpacking refuses anything else.
 //!

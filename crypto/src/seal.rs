@@ -1,10 +1,11 @@
 //! Sealed boxes: one message under one key, to one peer.
 //!
 //! ChaCha20-Poly1305 (RFC 8439) with the nonce zero. That is safe because a [`SealKey`] is consumed by
-//! [`seal`](SealKey::seal): it exists for one message. The key comes from a Diffie–Hellman secret and a purpose that names
-//! direction and place, so the two directions between two parties have two keys.
+//! [`seal`](SealKey::seal): it exists for one message. The key comes from a Diffie–Hellman secret and a
+//! purpose that names direction and place, so the two directions between two parties have two keys.
 //!
-//! The cipher does not commit to its key; whoever needs "this box opens to that" must commit to the content as well.
+//! The cipher does not commit to its key; whoever needs "this box opens to that" must commit to the content
+//! as well.
 
 use alloc::vec::Vec;
 use core::fmt;

@@ -1,9 +1,9 @@
 //! Shamir's secret sharing over the Ristretto scalar field.
 //!
-//! Shamir, "How to share a secret" (1979). A secret is the value at zero of a polynomial of degree `r - 1` whose
-//! other coefficients are uniform, **zero included**: drawing the leading coefficient again when it is zero
-//! tells everyone which values the secret cannot have (RUSTSEC-2024-0398). The share of party `x` is the value
-//! at `x`, a small positive integer; any `r` shares give the secret, fewer say nothing about it.
+//! Shamir, "How to share a secret" (1979). A secret is the value at zero of a polynomial of degree `r - 1`
+//! whose other coefficients are uniform, **zero included**: drawing the leading coefficient again when it is
+//! zero tells everyone which values the secret cannot have (RUSTSEC-2024-0398). The share of party `x` is the
+//! value at `x`, a small positive integer; any `r` shares give the secret, fewer say nothing about it.
 //!
 //! Does not detect wrong shares: the protocol checks every share against its dealer's commitment, and
 //! every reconstructed secret against its public point.

@@ -1,16 +1,16 @@
-//! A scripted adversary with the coordinator's whole state and the whole state of `t_c` members, against one honest
-//! member's vector.
+//! A scripted adversary with the coordinator's whole state and the whole state of `t_c` members, against one
+//! honest member's vector.
 //!
-//! That an attack fails proves little; a random-looking output proves nothing. So each attack runs twice: against the
-//! product, where it must fail, and with the one wall down that it should break on, where it must **succeed**. Walls exist
-//! in builds with the feature `test-walls` only, and so does this test: `cargo test -p consilium-crypto --features
-//! test-walls`.
+//! That an attack fails proves little; a random-looking output proves nothing. So each attack runs twice:
+//! against the product, where it must fail, and with the one wall down that it should break on, where it must
+//! **succeed**. Walls exist in builds with the feature `test-walls` only, and so does this test: `cargo test
+//! -p consilium-crypto --features test-walls`.
 #![cfg(feature = "test-walls")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod secagg_world;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use consilium_crypto::{
     codec::Writer,
@@ -20,7 +20,7 @@ use consilium_crypto::{
     ring::{self, RingVector},
     seal::SealKey,
     secagg::{
-        Position, Step,
+        Attempt, Position, Step,
         client::{Participant, Reply},
         walls::{Walls, narrow_seed},
     },
@@ -154,7 +154,8 @@ impl Adversary {
         }
     }
 
-    /// Puts a dealer's secret together from whatever shares are known, and checks it against its public point.
+    /// Puts a dealer's secret together from whatever shares are known, and checks it against its public
+    /// point.
     fn secret(&self, dealer: u16, kind: Kind) -> Option<Secret<Scalar>> {
         if let Some(own) = self.own.get(&dealer) {
             let keys = &own[if kind == Kind::Mask { 1 } else { 2 }];
@@ -201,8 +202,8 @@ impl Adversary {
         Some(MaskSeed::new(self.secret(member, Kind::Seed)?.expose().as_bytes(), &purpose))
     }
 
-    /// Takes every mask it can know off the sum of `members`' vectors. Whether that is all of them it cannot tell but by
-    /// looking at the result.
+    /// Takes every mask it can know off the sum of `members`' vectors. Whether that is all of them it cannot
+    /// tell but by looking at the result.
     fn unmask(&self, world: &World, members: &[u16]) -> Vec<u32> {
         let mut sum = vec![0; 40];
         for i in members {
@@ -231,8 +232,8 @@ fn reduce(world: &World, sum: &mut [u32]) {
     sum.iter_mut().for_each(|value| *value &= world.attempt.params().ring().mask());
 }
 
-/// Runs an attempt in which the coordinator has the victim's vector and says it dropped out. The other honest members
-/// answer as they must; the adversary reads along.
+/// Runs an attempt in which the coordinator has the victim's vector and says it dropped out. The other honest
+/// members answer as they must; the adversary reads along.
 fn called_dropped(walls: Walls) -> (World, Adversary) {
     let mut world = world(walls);
     let all = world.everyone();
@@ -259,7 +260,8 @@ fn answers(world: &mut World, mut adversary: Adversary, survivors: &[u16], asked
     adversary
 }
 
-/// The attack the self-mask is for: a member whose vector arrived is called dropped, so that its masking key is given out.
+/// The attack the self-mask is for: a member whose vector arrived is called dropped, so that its masking key
+/// is given out.
 #[test]
 fn a_member_called_dropped_is_covered_by_its_self_mask() {
     let attack = |walls| {
@@ -271,8 +273,8 @@ fn a_member_called_dropped_is_covered_by_its_self_mask() {
     assert!(attack(Walls { self_mask: false, ..Walls::standing() }));
 }
 
-/// What keeps the self-mask closed is the number of shares: the adversary has its own three of the seven needed, and no
-/// honest member gives any.
+/// What keeps the self-mask closed is the number of shares: the adversary has its own three of the seven
+/// needed, and no honest member gives any.
 #[test]
 fn the_adversary_counts_shares() {
     let (_, adversary) = called_dropped(Walls::standing());
@@ -304,15 +306,15 @@ fn one_kind_of_share_each() {
     assert!(attack(Walls { one_kind: false, ..Walls::standing() }));
 }
 
-/// A seed short enough to try out: the victim's masking key is known, its self-mask is tried until the result looks like an
-/// update. (Masks of sixteen-bit seeds pass any test of uniformity one cares to run.)
+/// A seed short enough to try out: the victim's masking key is known, its self-mask is tried until the result
+/// looks like an update. (Masks of sixteen-bit seeds pass any test of uniformity one cares to run.)
 #[test]
 fn mask_seeds_are_too_long_to_try() {
     let attack = |walls: Walls| {
         let narrow = !walls.wide_mask_seed;
         let (world, adversary) = called_dropped(walls);
-        // Every mask of the victim has a sixteen-bit seed. With the pairwise secrets known, only the self-mask
-        // remains to be tried; the pairwise seeds are computed as the narrow build computes them.
+        // Every mask of the victim has a sixteen-bit seed. With the pairwise secrets known, only the
+        // self-mask remains to be tried; the pairwise seeds are computed as the narrow build computes them.
         let mut rest = vec![0; 40];
         add_vector(&world, VICTIM, &mut rest);
         for other in (0..10).filter(|other| *other != VICTIM) {
@@ -353,8 +355,63 @@ impl Adversary {
     }
 }
 
-/// Two vectors under one mask: the difference of two updates, in the clear, to nobody but the coordinator. In the product
-/// nothing is left to mask a second vector with, and a restarted process has new keys, which no peer knows.
+/// Different models for different members (Pasquini et al., CCS 2022): the victim trains the true one,
+/// everybody else one that is dead, with nothing to learn in it, so that the sum is the victim's update. The
+/// context names the model, and the context is in every signature and mask.
+#[test]
+fn members_shown_different_models_are_not_added_up() {
+    let attack = |walls: Walls| {
+        let mut others = world(walls.clone());
+        // The victim's world: the same members and keys, another adapter digest in the context.
+        let victims =
+            Attempt::new(Digest([77; 32]), *others.attempt.params(), others.attempt.members().to_vec())
+                .unwrap()
+                .with_walls(walls);
+        let at = usize::from(VICTIM);
+        for (_, update) in others.updates.iter_mut().enumerate().filter(|(i, _)| *i != at) {
+            update.fill(0);
+        }
+        let all = others.everyone();
+        let (honest, theirs) = (Arc::new(victims), others.attempt.clone());
+        for i in &all {
+            others.attempt = if *i == VICTIM { honest.clone() } else { theirs.clone() };
+            let body = others.start(*i);
+            if others.say(*i, Step::Advertise, body).is_err() {
+                // A collector of the attacker's own would take it; the members would not.
+                let adverts = others.start(VICTIM);
+                let mut list = vec![];
+                for other in but(&all, &[VICTIM]) {
+                    others.attempt = theirs.clone();
+                    list.push(others.start(other));
+                }
+                list.insert(at, adverts);
+                let refusal = others.clients[0]
+                    .deliver(
+                        Step::Share,
+                        &join_list(Step::Share, &list),
+                        &others.keys[0],
+                        &mut others.rngs[0],
+                    )
+                    .unwrap_err();
+                assert_eq!(refusal.check(), "A2");
+                return false;
+            }
+        }
+        others.attempt = theirs;
+        others.close();
+        others.share(&all);
+        others.input(&all);
+        others.vote(&all);
+        others.unmask(&all);
+        others.sum() == others.updates[at]
+    };
+    assert!(!attack(Walls::standing()));
+    assert!(attack(Walls { context: false, ..Walls::standing() }));
+}
+
+/// Two vectors under one mask: the difference of two updates, in the clear, to nobody but the coordinator. In
+/// the product nothing is left to mask a second vector with, and a restarted process has new keys, which no
+/// peer knows.
 #[test]
 fn a_second_upload_under_the_same_masks_gives_the_difference() {
     let mut world = world(Walls::standing());
@@ -401,9 +458,9 @@ fn a_second_upload_under_the_same_masks_gives_the_difference() {
     assert_eq!(refusal.check(), "A5");
 }
 
-/// Answers without votes: the coordinator shows every honest member another survivor set, each large enough, so chosen
-/// that the shares it gets unmask a set that nobody was shown and that is below the minimum: the vectors of two honest
-/// members, not of four.
+/// Answers without votes: the coordinator shows every honest member another survivor set, each large enough,
+/// so chosen that the shares it gets unmask a set that nobody was shown and that is below the minimum: the
+/// vectors of two honest members, not of four.
 #[test]
 fn survivors_are_voted_before_masks_come_off() {
     // Five of seven honest members are left out by four each: with the three colluders' shares, seven.
@@ -450,8 +507,8 @@ fn survivors_are_voted_before_masks_come_off() {
     assert!(attack(Walls { votes: false, ..Walls::standing() }));
 }
 
-/// Even so, no honest member's both kinds are ever known: one answer each, and twice the quorum is more than there are
-/// answers.
+/// Even so, no honest member's both kinds are ever known: one answer each, and twice the quorum is more than
+/// there are answers.
 #[test]
 fn split_answers_do_not_open_a_single_member() {
     let mut world = world(Walls { votes: false, ..Walls::standing() });

@@ -297,8 +297,9 @@ fn commitment(world: &World, kind: &str, dealer: u16, recipient: u16, share: &[u
         .0
 }
 
-/// A dealer whose committed shares lie on no polynomial with its secret: found when the secrets are put together, and
-/// named. It spoils its own share of its own secret, which needs no box; the recipients cannot tell.
+/// A dealer whose committed shares lie on no polynomial with its secret: found when the secrets are put
+/// together, and named. It spoils its own share of its own secret, which needs no box; the recipients cannot
+/// tell.
 #[test]
 fn a_dealer_whose_shares_do_not_give_its_secret() {
     let mut world = before(Step::Share);
@@ -320,8 +321,9 @@ fn a_dealer_whose_shares_do_not_give_its_secret() {
     }
     world.close();
     world.vote(&rest);
-    // It answers for all dealers with what it was dealt, and for itself with the committed rubbish: not needed for the
-    // test, because the honest shares alone do not give its masking key's... so it must be among the answers.
+    // It answers for all dealers with what it was dealt, and for itself with the committed rubbish: not
+    // needed for the test, because the honest shares alone do not give its masking key's... so it must be
+    // among the answers.
     let failure = {
         // Member 4 stays silent, so the bad member's answer is needed for the quorum of four.
         for i in [0, 2, 3] {
@@ -360,8 +362,8 @@ fn spoil_own_share(world: &World, body: &[u8], share: &[u8; 32], salt: &[u8; 32]
     [world.sign(BAD, "deal", &signed), out].concat()
 }
 
-/// The bad member's answer: honest for the others, rubbish for itself. A second, honest client of the same organization
-/// (same keys, same generator) stands in for its knowledge of what it was dealt.
+/// The bad member's answer: honest for the others, rubbish for itself. A second, honest client of the same
+/// organization (same keys, same generator) stands in for its knowledge of what it was dealt.
 fn answer_of_bad(world: &World, share: &[u8; 32], salt: &[u8; 32]) -> Vec<u8> {
     let mut twin = World::new(world.shape, 1);
     let mut deals = None;
@@ -383,7 +385,8 @@ fn answer_of_bad(world: &World, share: &[u8; 32], salt: &[u8; 32]) -> Vec<u8> {
         }
     }
     assert!(!own_advert.is_empty());
-    // The twin's own header is not the spoiled one, so its client would refuse (D6). It opens its boxes by hand instead.
+    // The twin's own header is not the spoiled one, so its client would refuse (D6). It opens its boxes by
+    // hand instead.
     let (headers, parcels) = split_deals(&deals.unwrap());
     let keys = consilium_crypto::group::KeyPair::generate(&mut rng_of(1, BAD)).unwrap();
     let adverts = split_list(&world.collector.adverts().unwrap(), ADVERT);
@@ -472,8 +475,8 @@ fn too_few_end_the_attempt_and_name_whoever_misbehaved() {
     }
 }
 
-/// Rubbish and near misses into every decoder the collector has: nothing panics, nothing but the honest bytes is
-/// accepted.
+/// Rubbish and near misses into every decoder the collector has: nothing panics, nothing but the honest bytes
+/// is accepted.
 #[test]
 fn mutated_bodies_are_refused_without_panic() {
     let mut dice = rng_of(78, 0);

@@ -1,5 +1,5 @@
-//! Honest attempts: the sum is exact whoever drops out when, reconnects and crashes change nothing, and the public record
-//! gives the sum again.
+//! Honest attempts: the sum is exact whoever drops out when, reconnects and crashes change nothing, and the
+//! public record gives the sum again.
 #![allow(clippy::unwrap_used)]
 
 mod secagg_world;
@@ -268,8 +268,8 @@ fn peers_ledgers_are_known_from_step_three_on() {
     assert!(heads.iter().all(|(_, head)| head.length == 7));
 }
 
-/// Every byte that leaves anyone in a small attempt, pinned. A change here is a change of the wire: it needs a new version
-/// number, not a new digest.
+/// Every byte that leaves anyone in a small attempt, pinned. A change here is a change of the wire: it needs
+/// a new version number, not a new digest.
 #[test]
 fn the_wire_is_frozen() {
     let mut world = World::new(Shape { bits: 13, ..Shape::of(4, 20) }, 42);

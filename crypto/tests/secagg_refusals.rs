@@ -655,8 +655,8 @@ fn v7_a_quorum_for_another_set_than_voted_for() {
 
 // Turns.
 
-/// Both kinds of share asked for: first for a set with member 9, then for one without. After the first answer there is
-/// nothing left to answer with.
+/// Both kinds of share asked for: first for a set with member 9, then for one without. After the first answer
+/// there is nothing left to answer with.
 #[test]
 fn t1_both_kinds_of_share_asked() {
     let mut world = before(Step::Unmask, 1);
@@ -727,8 +727,8 @@ fn a_client_does_not_start_with_the_wrong_key_or_a_broken_generator() {
     assert!(matches!(stuck, Err(SetupError::Randomness(_))));
 }
 
-/// Rubbish and near misses into every decoder a client has: nothing panics, and nothing but the honest bytes is
-/// accepted.
+/// Rubbish and near misses into every decoder a client has: nothing panics, and nothing but the honest bytes
+/// is accepted.
 #[test]
 fn mutated_deliveries_are_refused_without_panic() {
     let mut dice = rng_of(77, 0);

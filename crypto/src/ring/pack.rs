@@ -1,9 +1,10 @@
 //! The bit-packing loops.
 //!
-//! Eight elements of `W` bits fill exactly `W` bytes, so the bulk is done in groups of eight with every shift and
-//! offset known at compile time: packing through 64-bit words, unpacking by one unaligned 64-bit read an element. Whatever is
-//! left goes through a bit accumulator. Indexing and slicing are allowed in this file alone: in the grouped loops every
-//! index is a compile-time constant inside an array, and no index depends on input.
+//! Eight elements of `W` bits fill exactly `W` bytes, so the bulk is done in groups of eight with every shift
+//! and offset known at compile time: packing through 64-bit words, unpacking by one unaligned 64-bit read an
+//! element. Whatever is left goes through a bit accumulator. Indexing and slicing are allowed in this file
+//! alone: in the grouped loops every index is a compile-time constant inside an array, and no index depends
+//! on input.
 #![allow(clippy::indexing_slicing)]
 
 use super::RingWidth;
@@ -81,8 +82,8 @@ fn pack_tail(w: usize, values: &[u32], out: &mut [u8]) {
     }
 }
 
-/// Unpacks `slots.len()` elements from `bytes`, which has exactly `packed_len(slots.len())` bytes, handing each
-/// to `put` with its slot.
+/// Unpacks `slots.len()` elements from `bytes`, which has exactly `packed_len(slots.len())` bytes, handing
+/// each to `put` with its slot.
 #[inline(always)]
 pub(super) fn unpack_with(
     width: RingWidth,

@@ -1,11 +1,12 @@
 //! Complaints: proof that a dealer sealed rubbish to a recipient, for others to judge.
 //!
-//! A recipient whose box does not open shows the box as its dealer signed it (header, path), the Diffie–Hellman secret of
-//! the two, and a proof that this is that secret. Whoever knows the adverts can then try the box. A complaint that
-//! turns out false convicts whoever made it: nobody else could have made the proof.
+//! A recipient whose box does not open shows the box as its dealer signed it (header, path), the
+//! Diffie–Hellman secret of the two, and a proof that this is that secret. Whoever knows the adverts can then
+//! try the box. A complaint that turns out false convicts whoever made it: nobody else could have made the
+//! proof.
 //!
-//! A complaint reveals everything sealed between the two in this attempt, in both directions. The attempt is over
-//! for the accuser by then, and the secrets served no other.
+//! A complaint reveals everything sealed between the two in this attempt, in both directions. The attempt is
+//! over for the accuser by then, and the secrets served no other.
 //!
 //! ```text
 //! complaint = version u8 ‖ accuser u16 ‖ shared secret 32 ‖ proof 64 ‖ dealer's header 133 ‖ parcel
@@ -74,8 +75,8 @@ fn bound(route: &Route<'_>, parcel: &Parcel<'_>) -> Digest {
     Transcript::new("consilium/1/complaint").digest(&route.purpose()).bytes(parcel.sealed).finish()
 }
 
-/// Judges a complaint. `adverts` is the delivery that opened step 2 of the attempt. Gives the culprit: the dealer if
-/// its box is bad, the accuser if the box is good.
+/// Judges a complaint. `adverts` is the delivery that opened step 2 of the attempt. Gives the culprit: the
+/// dealer if its box is bad, the accuser if the box is good.
 ///
 /// # Errors
 ///

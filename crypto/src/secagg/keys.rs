@@ -1,7 +1,7 @@
 //! What keys are derived from: every purpose string of the protocol, in one place.
 //!
-//! Each is a transcript over a label, the context, the step's hash and everything that tells one use from another, so
-//! that no two uses share a key.
+//! Each is a transcript over a label, the context, the step's hash and everything that tells one use from
+//! another, so that no two uses share a key.
 
 use super::{Attempt, Position};
 use crate::{
@@ -63,8 +63,8 @@ pub(super) fn self_mask(attempt: &Attempt, step2: &Digest, member: Position, b: 
     seed(attempt, b.expose().as_bytes(), &purpose)
 }
 
-/// The mask that `own` shares with a peer, and which way it goes into the vector of `own`: the lower position adds,
-/// the higher subtracts.
+/// The mask that `own` shares with a peer, and which way it goes into the vector of `own`: the lower position
+/// adds, the higher subtracts.
 pub(super) fn pair_mask(
     attempt: &Attempt,
     step2: &Digest,

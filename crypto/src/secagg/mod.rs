@@ -1,8 +1,9 @@
 //! Secure aggregation: many organizations' vectors go in, their exact sum comes out, and nothing else.
 //!
-//! The protocol of Bonawitz et al. (CCS 2017, eprint 2017/281) in its active-adversary form, for a cohort whose
-//! members know each other's signing keys beforehand. The page `crypto/docs/secure-aggregation.md` is its manual: every byte
-//! format, every check with its number, and where this implementation departs from the paper, and why.
+//! The protocol of Bonawitz et al. (CCS 2017, eprint 2017/281) in its active-adversary form, for a cohort
+//! whose members know each other's signing keys beforehand. The page `crypto/docs/secure-aggregation.md` is
+//! its manual: every byte format, every check with its number, and where this implementation departs from the
+//! paper, and why.
 //!
 //! | step | a client says | the coordinator says before it |
 //! |---|---|---|
@@ -12,17 +13,29 @@
 //! | [`Vote`](Step::Vote) | "these survived", signed | the survivors' headers |
 //! | [`Unmask`](Step::Unmask) | shares that take the masks off | a quorum of equal votes |
 //!
-//! [`client`] holds the member's side, one type per step; [`coordinator`] the collecting side; [`Revealed`] takes the
-//! masks off and is what an auditor rebuilds from the [published record](Revealed::public_record). All of it is pure:
-//! bytes and randomness come in, bytes go out. Bodies carry their own version and signatures and are opaque to whoever
-//! transports them.
+//! [`client`] holds the member's side, one type per step; [`coordinator`] the collecting side; [`Revealed`]
+//! takes the masks off and is what an auditor rebuilds from the [published record](Revealed::public_record).
+//! All of it is pure: bytes and randomness come in, bytes go out. Bodies carry their own version and
+//! signatures and are opaque to whoever transports them.
 //!
 //! # What is assumed
 //!
-//! At most `t_c` members collude with the coordinator, which may be actively malicious; the roster binds keys to
-//! organizations; an attempt's context digest is never used twice (the caller persists attempt numbers); nobody copies a client's
-//! state. Not claimed: anything about what the sum itself reveals, honest inputs, traffic analysis, or that a
-//! coordinator finishes a round.
+//! At most `t_c` members collude with the coordinator, which may be actively malicious; the roster binds keys
+//! to organizations; an attempt's context digest is never used twice (the caller persists attempt numbers);
+//! nobody copies a client's state. Not claimed: anything about what the sum itself reveals, honest inputs,
+//! traffic analysis, or that a coordinator finishes a round.
+#![cfg_attr(
+    not(feature = "test-walls"),
+    doc = "
+# Walls
+
+The feature `test-walls` lets tests take single walls of the protocol down. Without it the module does not exist:
+
+```compile_fail,E0432
+use consilium_crypto::secagg::walls;
+```
+"
+)]
 
 /// Whether a wall stands. In every build but one for tests all walls do, at compile time.
 #[cfg(feature = "test-walls")]

@@ -1,8 +1,9 @@
 //! What a dealer deals to one recipient, and how it is committed to.
 //!
-//! A recipient gets a share of the dealer's masking key, a share of its self-mask seed, and a salt. The dealer
-//! commits to both shares separately, each under a salt of its own derived from the one sealed, so that showing one
-//! kind later says nothing of the other. The commitments and the box's hash make the leaf of the dealer's tree.
+//! A recipient gets a share of the dealer's masking key, a share of its self-mask seed, and a salt. The
+//! dealer commits to both shares separately, each under a salt of its own derived from the one sealed, so
+//! that showing one kind later says nothing of the other. The commitments and the box's hash make the leaf of
+//! the dealer's tree.
 
 use super::{Attempt, Position};
 use crate::{

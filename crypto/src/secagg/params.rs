@@ -21,9 +21,8 @@ impl Params {
     /// Largest cohort.
     pub const MAX_COHORT: u16 = 1000;
 
-    /// Checks the numbers of an attempt:
-    /// `n` members, of whom up to `t_c` may collude with the coordinator; at least `m_min` survivors; vectors of
-    /// `dimension` elements of `ring`.
+    /// Checks the numbers of an attempt: `n` members, of whom up to `t_c` may collude with the coordinator;
+    /// at least `m_min` survivors; vectors of `dimension` elements of `ring`.
     ///
     /// # Errors
     ///
@@ -67,8 +66,8 @@ impl Params {
     }
 
     /// The quorum `r = (n + t_c) / 2 + 1`, rounded down before the one is added: votes that settle a survivor
-    /// set, and shares that give a secret back. Two different sets would need `2r > n + t_c` votes, more than honest
-    /// members voting once and colluders voting twice can cast.
+    /// set, and shares that give a secret back. Two different sets would need `2r > n + t_c` votes, more than
+    /// honest members voting once and colluders voting twice can cast.
     pub const fn quorum(&self) -> u16 {
         // Cannot wrap: both fit 16 bits.
         ((self.n as u32 + self.t_c as u32) / 2 + 1) as u16

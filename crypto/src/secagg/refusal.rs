@@ -55,8 +55,8 @@ pub enum Refusal {
         /// The dealer.
         dealer: Position,
     },
-    /// A sealed share that is what its dealer signed, but does not open, or opens to something other than what
-    /// the dealer committed to.
+    /// A sealed share that is what its dealer signed, but does not open, or opens to something other than
+    /// what the dealer committed to.
     BadDeal {
         /// The dealer.
         dealer: Position,
@@ -165,8 +165,8 @@ impl Refusal {
         }
     }
 
-    /// Who is to blame. An honest coordinator verifies what it passes on, so whatever it shows that is not good is
-    /// its own doing; only a box under the dealer's own signature convicts a member.
+    /// Who is to blame. An honest coordinator verifies what it passes on, so whatever it shows that is not
+    /// good is its own doing; only a box under the dealer's own signature convicts a member.
     pub fn blame(&self) -> Blame {
         match self {
             Self::Malformed { .. }
@@ -183,8 +183,8 @@ impl Refusal {
         }
     }
 
-    /// Proof against a dealer, to be shown to the coordinator and the other members. It reveals the sealing secret
-    /// of this client and that dealer, which is worth nothing once the attempt is over.
+    /// Proof against a dealer, to be shown to the coordinator and the other members. It reveals the sealing
+    /// secret of this client and that dealer, which is worth nothing once the attempt is over.
     pub fn complaint(&self) -> Option<&[u8]> {
         match self {
             Self::BadDeal { complaint, .. } => Some(complaint),

@@ -1,11 +1,12 @@
 //! The end of an attempt: what takes the masks off, and the record that lets an auditor do it again.
 //!
-//! [`Revealed`] holds the reconstructed secrets: survivors' self-mask seeds, and the masking keys of those that dealt but did not
-//! survive. From them it derives every mask that did not cancel, and takes them off a sum of masked chunks. Chunks are
-//! independent: any number of threads may work on different ones, and the sum has the same bits however it is done.
+//! [`Revealed`] holds the reconstructed secrets: survivors' self-mask seeds, and the masking keys of those
+//! that dealt but did not survive. From them it derives every mask that did not cancel, and takes them off a
+//! sum of masked chunks. Chunks are independent: any number of threads may work on different ones, and the
+//! sum has the same bits however it is done.
 //!
-//! The [public record](Revealed::public_record) contains everything signed and every secret revealed. With it and the masked
-//! chunks an auditor recomputes the sum; with it alone, only that the attempt was consistent.
+//! The [public record](Revealed::public_record) contains everything signed and every secret revealed. With it
+//! and the masked chunks an auditor recomputes the sum; with it alone, only that the attempt was consistent.
 
 use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
@@ -66,9 +67,10 @@ impl Revealed {
         &self.attempt
     }
 
-    /// Computes chunk `index` of the sum into `out`: [`Params::chunk_elements`](super::Params::chunk_elements)
-    /// elements below 2^w. `input` is asked once for each survivor, in order, for that survivor's packed chunk, to be written into the
-    /// (empty) buffer given. Whether a chunk has the digest its header names is for whoever stored it to check.
+    /// Computes chunk `index` of the sum into `out`:
+    /// [`Params::chunk_elements`](super::Params::chunk_elements) elements below 2^w. `input` is asked once
+    /// for each survivor, in order, for that survivor's packed chunk, to be written into the (empty) buffer
+    /// given. Whether a chunk has the digest its header names is for whoever stored it to check.
     ///
     /// # Errors
     ///
@@ -76,7 +78,7 @@ impl Revealed {
     pub fn unmask_chunk<E>(
         &self,
         index: u32,
-        input: &mut dyn FnMut(Position, &mut Vec<u8>) -> Result<(), E>,
+        mut input: impl FnMut(Position, &mut Vec<u8>) -> Result<(), E>,
         out: &mut Vec<u32>,
     ) -> Result<(), UnmaskError<E>> {
         let elements = self.attempt.params().chunk_elements(index);
@@ -99,8 +101,8 @@ impl Revealed {
         Ok(())
     }
 
-    /// Adds one survivor's packed chunk to a running sum, wrapping at 32 bits. For callers that add chunks up as
-    /// they come; [`remove_masks`](Self::remove_masks) finishes.
+    /// Adds one survivor's packed chunk to a running sum, wrapping at 32 bits. For callers that add chunks up
+    /// as they come; [`remove_masks`](Self::remove_masks) finishes.
     ///
     /// # Errors
     ///
@@ -109,8 +111,8 @@ impl Revealed {
         ring::unpack_add(self.attempt.params().ring(), packed, sum)
     }
 
-    /// Takes the masks off the sum of all survivors' chunks `index`, and reduces it: the exact ring sum. `sum` begins
-    /// at the chunk's first element.
+    /// Takes the masks off the sum of all survivors' chunks `index`, and reduces it: the exact ring sum.
+    /// `sum` begins at the chunk's first element.
     pub fn remove_masks(&self, index: u32, sum: &mut [u32]) {
         let first = u64::from(index) * CHUNK_ELEMENTS as u64;
         for (sign, seed) in &self.masks {
@@ -120,8 +122,8 @@ impl Revealed {
         sum.iter_mut().for_each(|element| *element &= mask);
     }
 
-    /// The record published with the sum: adverts, deal headers, input headers, votes, and the secrets that were
-    /// revealed.
+    /// The record published with the sum: adverts, deal headers, input headers, votes, and the secrets that
+    /// were revealed.
     ///
     /// ```text
     /// record = version u8 ‖ ctx 32 ‖ adverts' delivery ‖ deal headers' front of a delivery ‖ input headers' delivery
@@ -145,8 +147,8 @@ impl Revealed {
         w.finish()
     }
 
-    /// Rebuilds what takes the masks off from a public record, verifying all of it: every signature, every set
-    /// against the one before, a quorum of votes, and every secret against its public point.
+    /// Rebuilds what takes the masks off from a public record, verifying all of it: every signature, every
+    /// set against the one before, a quorum of votes, and every secret against its public point.
     ///
     /// # Errors
     ///
@@ -189,8 +191,8 @@ impl Revealed {
     }
 }
 
-/// The masks that stay in the survivors' sum: each survivor's self-mask, and what each shared with each dealer that did
-/// not survive. Those between two survivors cancel.
+/// The masks that stay in the survivors' sum: each survivor's self-mask, and what each shared with each
+/// dealer that did not survive. Those between two survivors cancel.
 fn left_over(attempt: &Attempt, published: &Published, secrets: &[Secret<Scalar>]) -> Vec<(Sign, MaskSeed)> {
     let Published { adverts, dealers, votes, .. } = published;
     let (step2, ballot) = (dealers.hash(), votes.ballot());

@@ -1,13 +1,16 @@
 //! Walls that a test may take down, to show what each is for. Exists only with the feature `test-walls`.
 //!
-//! A test that an attack fails says little unless the same attack succeeds once the wall it should break on is
-//! gone.
+//! A test that an attack fails says little unless the same attack succeeds once the wall it should break on
+//! is gone.
 
 use super::client::{Ready, Voted};
 
 /// Which walls stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Walls {
+    /// The context reaches every signature, share and mask. Without: members shown different models add up as
+    /// if nothing were.
+    pub context: bool,
     /// A client adds its self-mask. Without: one that was called dropped is open to whoever reconstructs its
     /// masking key.
     pub self_mask: bool,
@@ -22,7 +25,7 @@ pub struct Walls {
 impl Walls {
     /// All of them, as in every other build.
     pub const fn standing() -> Self {
-        Self { self_mask: true, wide_mask_seed: true, one_kind: true, votes: true }
+        Self { context: true, self_mask: true, wide_mask_seed: true, one_kind: true, votes: true }
     }
 }
 

@@ -1,5 +1,5 @@
-//! A whole attempt in one process: real clients, a real collector, a store of chunks, and a log of what was said.
-//! Nothing here is random: a world is a function of its seed.
+//! A whole attempt in one process: real clients, a real collector, a store of chunks, and a log of what was
+//! said. Nothing here is random: a world is a function of its seed.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::{

@@ -17,8 +17,8 @@ pub struct Masked {
 }
 
 impl Masked {
-    /// Takes the survivors' headers and votes for them: the body of step 4. **One vote per attempt, ever**: the
-    /// caller records it before sending it and repeats it byte for byte.
+    /// Takes the survivors' headers and votes for them: the body of step 4. **One vote per attempt, ever**:
+    /// the caller records it before sending it and repeats it byte for byte.
     ///
     /// # Errors
     ///

@@ -5,17 +5,18 @@
 //!                                            └──────────── votes ──┴───────────────┘──→ answer
 //! ```
 //!
-//! A step consumes its type and returns the next, with the bytes to say. What a step needs no longer is wiped when its
-//! type is dropped: after [`Ready::mask`] neither masking key nor self-mask seed exists any more, after an answer
-//! nothing does. There is no way to mask twice, vote twice or answer twice, because there is nothing left to do it with.
+//! A step consumes its type and returns the next, with the bytes to say. What a step needs no longer is wiped
+//! when its type is dropped: after [`Ready::mask`] neither masking key nor self-mask seed exists any more,
+//! after an answer nothing does. There is no way to mask twice, vote twice or answer twice, because there is
+//! nothing left to do it with.
 //!
 //! [`Participant`] holds whichever type is current, for callers that keep one machine.
 //!
 //! # Security
 //!
-//! These types hold the round's secrets and are deliberately neither `Clone` nor serializable: a process that restarts
-//! sits the rest of the attempt out, repeating what it recorded and nothing else. The caller must persist
-//! what a step returns *before* sending it.
+//! These types hold the round's secrets and are deliberately neither `Clone` nor serializable: a process that
+//! restarts sits the rest of the attempt out, repeating what it recorded and nothing else. The caller must
+//! persist what a step returns *before* sending it.
 
 mod advertised;
 mod dealt;

@@ -61,8 +61,8 @@ impl Participant {
     /// # Errors
     ///
     /// Any refusal ends the client's part (the machine becomes [`Ended`](Self::Ended)), except
-    /// [`Refusal::OutOfTurn`], which leaves it as it was: a delivery repeated by a reconnecting coordinator does no harm, and the
-    /// recorded body is the answer to it.
+    /// [`Refusal::OutOfTurn`], which leaves it as it was: a delivery repeated by a reconnecting coordinator
+    /// does no harm, and the recorded body is the answer to it.
     pub fn deliver(
         &mut self,
         step: Step,
@@ -99,8 +99,8 @@ impl Participant {
     ///
     /// # Errors
     ///
-    /// As [`Ready::mask`], and then the machine is [`Ended`](Self::Ended); [`Refusal::OutOfTurn`] when no update is wanted,
-    /// and then it is as it was.
+    /// As [`Ready::mask`], and then the machine is [`Ended`](Self::Ended); [`Refusal::OutOfTurn`] when no
+    /// update is wanted, and then it is as it was.
     pub fn mask(&mut self, update: RingVector, key: &SigningKey) -> Result<MaskedInput, Refusal> {
         match core::mem::take(self) {
             Self::Ready(state) => {
@@ -136,7 +136,8 @@ impl Participant {
         }
     }
 
-    /// A client that holds shares answers votes from any state: it may have been too late for the steps between.
+    /// A client that holds shares answers votes from any state: it may have been too late for the steps
+    /// between.
     fn accepts(&self, step: Step) -> bool {
         let holds_shares = matches!(self, Self::Ready(_) | Self::Masked(_) | Self::Voted(_));
         self.next() == Some(step) || (holds_shares && step == Step::Unmask)

@@ -124,7 +124,8 @@ pub enum Why {
         /// Members needed.
         needed: usize,
     },
-    /// Committed shares that do not give the secret of their dealer's public point; the culprits are the dealers.
+    /// Committed shares that do not give the secret of their dealer's public point; the culprits are the
+    /// dealers.
     InconsistentShares,
     /// The attempt had ended before.
     AlreadyEnded,

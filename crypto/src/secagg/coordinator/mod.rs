@@ -1,9 +1,10 @@
 //! The collecting side: takes members' bodies, closes steps, and says what each member is to be shown.
 //!
-//! A [`Collector`] is a function of the bodies it accepted and the calls made, in order: feeding the same ones to a fresh
-//! collector gives the same state, which is how a coordinator recovers from a crash. It verifies everything it passes on, so
-//! that what a client refuses to see can only come from a coordinator that is not this one. It holds no secret until a
-//! quorum has answered, and then only what everybody may know.
+//! A [`Collector`] is a function of the bodies it accepted and the calls made, in order: feeding the same
+//! ones to a fresh collector gives the same state, which is how a coordinator recovers from a crash. It
+//! verifies everything it passes on, so that what a client refuses to see can only come from a coordinator
+//! that is not this one. It holds no secret until a quorum has answered, and then only what everybody may
+//! know.
 //!
 //! It does not decide *when* to close a step, keeps no chunk, and knows no time.
 
@@ -50,13 +51,15 @@ impl Collector {
         self.phase.step()
     }
 
-    /// Who may speak in this step. In [`Step::Unmask`] that is everyone who dealt, but a quorum of answers is all
-    /// that is needed, and whoever dropped out is not likely to answer: do not wait for [`complete`](Self::complete) there.
+    /// Who may speak in this step. In [`Step::Unmask`] that is everyone who dealt, but a quorum of answers is
+    /// all that is needed, and whoever dropped out is not likely to answer: do not wait for
+    /// [`complete`](Self::complete) there.
     pub fn expected(&self) -> &BTreeSet<Position> {
         self.phase.expected()
     }
 
-    /// Who has spoken in this step. In [`Step::Input`]: whose header is accepted *and* whose chunks are complete.
+    /// Who has spoken in this step. In [`Step::Input`]: whose header is accepted *and* whose chunks are
+    /// complete.
     pub fn received(&self) -> &BTreeSet<Position> {
         self.phase.received()
     }
@@ -66,8 +69,8 @@ impl Collector {
         self.received().len() == self.expected().len()
     }
 
-    /// Whether enough have spoken for the step to be closed: `m_min` in the first three steps, the quorum in the last
-    /// two.
+    /// Whether enough have spoken for the step to be closed: `m_min` in the first three steps, the quorum in
+    /// the last two.
     pub fn enough(&self) -> bool {
         self.received().len() >= self.needed()
     }
@@ -80,13 +83,13 @@ impl Collector {
         })
     }
 
-    /// Takes a body that `from` sent in `step`. A byte-for-byte repetition of one accepted before is fine, whenever it
-    /// comes.
+    /// Takes a body that `from` sent in `step`. A byte-for-byte repetition of one accepted before is fine,
+    /// whenever it comes.
     ///
     /// # Errors
     ///
-    /// Checks C1 to C12 of the manual. The fault is also kept in [`faults`](Self::faults) if the sender is to blame
-    /// for it; the collector's state is otherwise as before.
+    /// Checks C1 to C12 of the manual. The fault is also kept in [`faults`](Self::faults) if the sender is to
+    /// blame for it; the collector's state is otherwise as before.
     pub fn accept(&mut self, from: Position, step: Step, body: &[u8]) -> Result<(), Fault> {
         let result = self.try_accept(from, step, body);
         if let Err(fault) = &result
@@ -132,8 +135,8 @@ impl Collector {
         self.attempt.params().chunk_len(index)
     }
 
-    /// The digest that `from` committed to for chunk `index`, from the moment its header is accepted. A chunk with
-    /// another digest is not to be stored.
+    /// The digest that `from` committed to for chunk `index`, from the moment its header is accepted. A chunk
+    /// with another digest is not to be stored.
     pub fn chunk_digest(&self, from: Position, index: u32) -> Option<Digest> {
         self.phase.chunks(from)?.get(usize::try_from(index).ok()?).copied()
     }
@@ -144,14 +147,14 @@ impl Collector {
         self.phase.input_complete(from);
     }
 
-    /// Freezes the step's set and opens the next step. Closing [`Step::Unmask`] reconstructs the secrets and checks each
-    /// against its public point; [`revealed`](Self::revealed) has the result.
+    /// Freezes the step's set and opens the next step. Closing [`Step::Unmask`] reconstructs the secrets and
+    /// checks each against its public point; [`revealed`](Self::revealed) has the result.
     ///
     /// # Errors
     ///
-    /// When too few have spoken, or a dealer's shares do not give the secret of its public point. The attempt has then
-    /// failed for good. Answers are held against their commitments as they arrive, so a bad one counts for nothing here
-    /// and a quorum of good ones is all it takes.
+    /// When too few have spoken, or a dealer's shares do not give the secret of its public point. The attempt
+    /// has then failed for good. Answers are held against their commitments as they arrive, so a bad one
+    /// counts for nothing here and a quorum of good ones is all it takes.
     pub fn close(&mut self) -> Result<(), Failure> {
         if self.phase.has_ended() {
             return Err(Failure { why: Why::AlreadyEnded, culprits: Vec::new() });
@@ -182,8 +185,9 @@ impl Collector {
         culprits.into_iter().collect()
     }
 
-    /// The body that opens the current step for `to`: the same one however often it is asked for, so that a reconnected
-    /// client can be served again. None in [`Step::Advertise`], for members the step is not open to, and after the end.
+    /// The body that opens the current step for `to`: the same one however often it is asked for, so that a
+    /// reconnected client can be served again. None in [`Step::Advertise`], for members the step is not open
+    /// to, and after the end.
     pub fn delivery(&self, to: Position) -> Option<Vec<u8>> {
         if !self.expected().contains(&to) || self.phase.has_ended() {
             return None;
@@ -201,7 +205,8 @@ impl Collector {
         &self.faults
     }
 
-    /// The adverts of step 1 as they were shown to everyone: what [`blame::judge`](super::blame::judge) needs.
+    /// The adverts of step 1 as they were shown to everyone: what [`blame::judge`](super::blame::judge)
+    /// needs.
     pub fn adverts(&self) -> Option<Vec<u8>> {
         self.phase.adverts_delivery()
     }

@@ -4,8 +4,8 @@
 //! answer = head(5, member) ‖ position u16 ‖ headers hash 32 ‖ for each dealer by position: share 32 ‖ salt 32 ‖ signature 64
 //! ```
 //!
-//! Which kind is given for a dealer follows from the survivors, whom the headers hash names: a survivor's is the
-//! self-mask seed, anyone else's the masking key.
+//! Which kind is given for a dealer follows from the survivors, whom the headers hash names: a survivor's is
+//! the self-mask seed, anyone else's the masking key.
 
 use alloc::vec::Vec;
 

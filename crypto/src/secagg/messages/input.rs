@@ -6,7 +6,8 @@
 //! delivery = head(4, coordinator) ‖ count u32 ‖ headers by position
 //! ```
 //!
-//! A chunk is 65536 elements, packed least significant bit first, starting on a byte; the last may be shorter.
+//! A chunk is 65536 elements, packed least significant bit first, starting on a byte; the last may be
+//! shorter.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 

@@ -1,7 +1,8 @@
 //! The protocol's messages: their bytes, and the sets of them that clients and auditors verify.
 //!
-//! Every body opens with three bytes: version, step, and who speaks (a member or the coordinator). What a member
-//! signs is a prefix of its body; what the coordinator passes on it passes on verbatim, signature and all.
+//! Every body opens with three bytes: version, step, and who speaks (a member or the coordinator). What a
+//! member signs is a prefix of its body; what the coordinator passes on it passes on verbatim, signature and
+//! all.
 
 mod advert;
 mod answer;
@@ -121,8 +122,8 @@ const fn label(step: Step) -> &'static str {
     }
 }
 
-/// Checks that a body names `sender` and carries its signature. For steps 2 and 3 the header is all that is signed; the
-/// rest of the body is held against the header's root when it is read. Nothing else is checked.
+/// Checks that a body names `sender` and carries its signature. For steps 2 and 3 the header is all that is
+/// signed; the rest of the body is held against the header's root when it is read. Nothing else is checked.
 pub(super) fn authenticate(attempt: &Attempt, step: Step, sender: Position, body: &[u8]) -> Result<(), Flaw> {
     let mut r = Reader::new(body);
     // Votes name nobody, so that all voters sign the same ballot; the signature tells.

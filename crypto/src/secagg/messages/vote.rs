@@ -49,8 +49,8 @@ impl Ballot {
         self.survivors.binary_search(&position).is_ok()
     }
 
-    /// Reads an authenticated vote. Any well-formed set passes; whether it is the right one is for the caller to
-    /// compare.
+    /// Reads an authenticated vote. Any well-formed set passes; whether it is the right one is for the caller
+    /// to compare.
     pub(in crate::secagg) fn parse(attempt: &Attempt, body: &[u8]) -> Result<(Self, Signature), Flaw> {
         let mut r = Reader::new(body);
         read_head(&mut r, Step::Vote, Speaker::Member)?;

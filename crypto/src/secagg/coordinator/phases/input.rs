@@ -54,7 +54,8 @@ impl Input {
     pub(super) fn close(mut self) -> Vote {
         self.headers.retain(|member, _| self.roll.received.contains(member));
         self.chunks.retain(|member, _| self.roll.received.contains(member));
-        // From here on only the commitments matter; boxes and trees are what grows with the square of the cohort.
+        // From here on only the commitments matter; boxes and trees are what grows with the square of the
+        // cohort.
         let commitments = self.deals.into_iter().map(|(dealer, deal)| (dealer, deal.into_commitments()));
         let commitments = commitments.collect();
         let headers = InputHeaders::new(self.dealers.hash(), self.headers);

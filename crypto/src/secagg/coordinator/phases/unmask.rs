@@ -89,7 +89,8 @@ impl Unmask {
         }
     }
 
-    /// One secret for each dealer, checked against its public point; or the dealers whose shares do not give it.
+    /// One secret for each dealer, checked against its public point; or the dealers whose shares do not give
+    /// it.
     fn reconstruct(&self, attempt: &Attempt) -> Result<Vec<Secret<Scalar>>, Vec<Position>> {
         // Every answer has a share of every dealer, so one set of answers serves for all.
         let quorum = usize::from(attempt.params().quorum());
