@@ -354,8 +354,26 @@ fn watch_outlives_a_restart_of_the_coordinator() {
     let said = said(child.wait_with_output().unwrap());
     assert_eq!(said.code, 0, "{said:?}");
     assert!(rest[0].starts_with("round 2/3") && rest[1].starts_with("round 3/3"), "nothing twice: {rest:?}");
-    assert!(said.err.contains("trying again in 500"), "{}", said.err);
+    assert!(said.err.contains("trying again in 0.5 s"), "{}", said.err);
     assert_eq!(*server.connections.lock().unwrap(), 1);
+}
+
+#[test]
+fn watch_may_begin_a_moment_before_the_coordinator() {
+    let (desk, pin) = desk();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    configure(&desk, &pin, port);
+    let child = desk
+        .command("watch --config operator.toml --json")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(800));
+    let script = Script { updates: vec![finished(vec![released(1)])], ..Script::default() };
+    let _server = serve(&desk, "coordinator", script, port);
+    let said = said(child.wait_with_output().unwrap());
+    assert_eq!((said.code, said.out.lines().count()), (0, 1), "{said:?}");
 }
 
 #[test]
@@ -396,6 +414,11 @@ fn whose_fault_a_failed_connection_is_is_said() {
     for command in ["status", "rounds", "watch"] {
         let said = refused(&desk, &format!("{command} --config operator.toml"), 3);
         assert!(said.err.contains(&format!("no coordinator answers at 127.0.0.1:{unused}")), "{}", said.err);
+        assert_eq!(
+            said.err.contains("trying again"),
+            command == "watch",
+            "a watch gives a starting coordinator a moment"
+        );
     }
 
     // Somebody else of the consortium answers in the coordinator's place.

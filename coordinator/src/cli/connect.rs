@@ -3,13 +3,23 @@
 //! tonic's own TLS settings take no custom verifier, so the connector dials and shakes hands itself; the channel speaks
 //! HTTP/2 over whatever it returns. Dialling again after a break is the caller's business.
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use consilium_proto::{identity::Identity, pinning, roster::VerifiedRoster};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 
@@ -65,17 +75,33 @@ impl ConnectError {
     }
 }
 
-/// Connects to the roster's coordinator at `address` (`host:port`), showing `identity`'s TLS key.
+/// What is known of one connection beside its channel.
+#[derive(Clone, Debug)]
+pub struct Link {
+    pub(super) address: String,
+    alert: Arc<OnceLock<String>>,
+}
+
+impl Link {
+    /// Whether the coordinator refused this identity's key. In TLS 1.3 it says so only after the client has finished, so
+    /// the first call fails, and not the connecting.
+    pub fn refused(&self) -> Option<ConnectError> {
+        let why = self.alert.get()?.clone();
+        Some(ConnectError::KeyRefused { address: self.address.clone(), why })
+    }
+}
+
+/// Connects to the roster's coordinator at `address` (`host:port`), showing `identity`'s TLS key. The channel carries one
+/// connection and is of no use once that has broken.
 ///
 /// # Errors
 ///
-/// [`ConnectError`]. A coordinator that refuses the identity's key may say so only on the first call: see
-/// [`refused_by_peer`].
+/// [`ConnectError`]; see also [`Link::refused`].
 pub async fn connect(
     address: &str,
     identity: &Identity,
     roster: Arc<VerifiedRoster>,
-) -> Result<Channel, ConnectError> {
+) -> Result<(Channel, Link), ConnectError> {
     let config = pinning::client_config(identity, roster).map_err(ConnectError::Identity)?;
     let connector = TlsConnector::from(Arc::new(config));
     let stream = tokio::time::timeout(DIAL_TIMEOUT, dial(address, &connector)).await.map_err(|_| {
@@ -84,19 +110,22 @@ pub async fn connect(
             why: format!("no answer within {} s", DIAL_TIMEOUT.as_secs()),
         }
     })??;
-    // The one connection is made already; the channel gets it once and is given up when it breaks.
-    let mut stream = Some(TokioIo::new(stream));
+    let alert = Arc::new(OnceLock::new());
+    let link = Link { address: address.to_owned(), alert: alert.clone() };
+    // The connection is made already; the channel gets it once.
+    let mut stream = Some(TokioIo::new(Heard { stream, broken: None, alert }));
     let service = tower::service_fn(move |_| {
         let stream = stream.take();
         async move { stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)) }
     });
-    Endpoint::from_static("http://consilium")
+    let channel = Endpoint::from_static("http://consilium")
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
         .connect_with_connector(service)
         .await
-        .map_err(|e| from_chain(address, &e))
+        .map_err(|e| link.refused().unwrap_or_else(|| from_chain(address, &e)))?;
+    Ok((channel, link))
 }
 
 async fn dial(address: &str, connector: &TlsConnector) -> Result<TlsStream<TcpStream>, ConnectError> {
@@ -120,16 +149,6 @@ fn from_chain(address: &str, error: &(dyn Error + 'static)) -> ConnectError {
         }
         Some(tls) => ConnectError::NotTheCoordinator { address, why: tls.to_string() },
         None => ConnectError::Unreachable { address, why: innermost(error) },
-    }
-}
-
-/// When a call failed because the coordinator's TLS refused this identity's key: that error.
-pub(super) fn refused_by_peer(address: &str, status: &tonic::Status) -> Option<ConnectError> {
-    match tls_error(status)? {
-        tls @ rustls::Error::AlertReceived(_) => {
-            Some(ConnectError::KeyRefused { address: address.to_owned(), why: tls.to_string() })
-        }
-        _ => None,
     }
 }
 
@@ -158,4 +177,77 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
         last = source;
     }
     last.to_string()
+}
+
+/// A stream that remembers a TLS alert: the channel above it reports only that the connection is gone.
+struct Heard {
+    stream: TlsStream<TcpStream>,
+    /// Why writing failed; what had arrived before that is read to its end first, because the alert is in it.
+    broken: Option<io::Error>,
+    alert: Arc<OnceLock<String>>,
+}
+
+impl Heard {
+    fn remember(&self, error: &io::Error) {
+        if let Some(tls @ rustls::Error::AlertReceived(_)) = tls_error(error) {
+            let _ = self.alert.set(tls.to_string());
+        }
+    }
+
+    /// Whoever refuses a key says so and closes at once. The next write then fails before the reactor has noticed that
+    /// there is something to read; on a dead connection it soon does.
+    fn after_failed_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let mut space = [0; 1024];
+        loop {
+            let mut into = ReadBuf::new(&mut space);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into)) {
+                Ok(()) if into.filled().is_empty() => break,
+                Ok(()) => {}
+                Err(alert) => {
+                    self.remember(&alert);
+                    break;
+                }
+            }
+        }
+        Poll::Ready(self.broken.take().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn write_with<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut TlsStream<TcpStream>>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if self.broken.is_none() {
+            match ready!(write(Pin::new(&mut self.stream), cx)) {
+                Ok(done) => return Poll::Ready(Ok(done)),
+                Err(error) => self.broken = Some(error),
+            }
+        }
+        self.after_failed_write(cx).map(Err)
+    }
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, into));
+        Poll::Ready(read.inspect_err(|error| self.remember(error)))
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.write_with(cx, |stream, cx| stream.poll_write(cx, bytes))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.write_with(cx, |stream, cx| stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }

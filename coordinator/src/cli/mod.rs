@@ -29,7 +29,7 @@ use consilium_crypto::digest::Digest;
 use consilium_proto::signed::{MAX_DOCUMENT_BYTES, Signatures};
 
 use crate::files;
-pub use connect::{ConnectError, connect};
+pub use connect::{ConnectError, Link, connect};
 pub use failure::Failure;
 
 const EXIT_CODES: &str = "\

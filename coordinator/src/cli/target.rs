@@ -20,8 +20,8 @@ use serde::Deserialize;
 use tonic::{Code, Status, transport::Channel};
 
 use super::{
-    Failure, connect, connect::refused_by_peer, parse_digest, read_document, read_signatures,
-    roster::verified, sign::read_identity, table::clean, today,
+    Failure, Link, connect, parse_digest, read_document, read_signatures, roster::verified,
+    sign::read_identity, table::clean, today,
 };
 
 /// How long a plain question may take.
@@ -124,19 +124,17 @@ fn read_plan(path: &Path, roster: &VerifiedRoster) -> Result<VerifiedPlan, Failu
 }
 
 impl Target {
-    pub(super) fn address(&self) -> &str {
-        &self.address
-    }
-
     /// A fresh connection.
-    pub(super) async fn client(&self) -> Result<OperatorClient<Channel>, Failure> {
-        let channel =
-            connect::connect(&self.address, &self.identity, self.roster.clone()).await.map_err(|e| {
-                if e.is_unreachable() { Failure::Unreachable(e.to_string()) } else { Failure::refused(e) }
-            })?;
-        Ok(OperatorClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES))
+    pub(super) async fn client(&self) -> Result<(OperatorClient<Channel>, Link), Failure> {
+        let connected = connect::connect(&self.address, &self.identity, self.roster.clone()).await;
+        let (channel, link) = connected.map_err(|e| {
+            if e.is_unreachable() { Failure::Unreachable(e.to_string()) } else { Failure::refused(e) }
+        })?;
+        Ok((OperatorClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES), link))
     }
+}
 
+impl Link {
     /// The answer of one call, within [`CALL_TIMEOUT`].
     pub(super) async fn answer<T>(
         &self,
@@ -155,7 +153,7 @@ impl Target {
 
     /// What a failed call means.
     pub(super) fn failed(&self, status: &Status) -> Failure {
-        if let Some(refused) = refused_by_peer(&self.address, status) {
+        if let Some(refused) = self.refused() {
             return Failure::refused(refused);
         }
         let said = clean(status.message());

@@ -31,8 +31,8 @@ impl Status {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
         let target = self.target.resolve()?;
         let status = block_on(async {
-            let mut client = target.client().await?;
-            target.answer(client.status(wire::StatusRequest {})).await
+            let (mut client, link) = target.client().await?;
+            link.answer(client.status(wire::StatusRequest {})).await
         })?;
         if self.json {
             return write_json(out, &json::status(&status, target.plan.as_ref()));
@@ -62,8 +62,8 @@ impl Rounds {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
         let target = self.target.resolve()?;
         let reply = block_on(async {
-            let mut client = target.client().await?;
-            target.answer(client.rounds(wire::RoundsRequest {})).await
+            let (mut client, link) = target.client().await?;
+            link.answer(client.rounds(wire::RoundsRequest {})).await
         })?;
         if self.json {
             return write_json(out, &reply.rounds.iter().map(json::round).collect::<Vec<_>>());

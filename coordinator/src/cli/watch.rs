@@ -23,6 +23,9 @@ use super::{
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// A coordinator that was started at the same moment as this command is given so long to listen.
+const STARTING: Duration = Duration::from_secs(3);
+
 /// Follows the job until it is finished.
 ///
 /// On a terminal, a view that is redrawn in place; elsewhere, or with --plain, a line for each round that ends. Goes on by
@@ -47,7 +50,7 @@ pub(super) struct Watch {
     /// How long to wait for a coordinator that was there and went away, seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     give_up_s: u32,
-    /// Wait as long for a coordinator that is not there yet.
+    /// Wait as long for a coordinator that is not there yet; without this, three seconds.
     #[arg(long)]
     wait: bool,
 }
@@ -73,7 +76,8 @@ async fn follow(
     wait: bool,
 ) -> Result<(), Failure> {
     let mut pause = FIRST_PAUSE;
-    let mut last_seen = wait.then(Instant::now);
+    let mut last_seen = Instant::now();
+    let mut patience_now = if wait { patience } else { STARTING.min(patience) };
     loop {
         let mut seen = false;
         let broken = match one_connection(target, display, &mut seen).await {
@@ -82,11 +86,10 @@ async fn follow(
             Err(failure) => return Err(failure),
         };
         if seen {
-            (last_seen, pause) = (Some(Instant::now()), FIRST_PAUSE);
+            (last_seen, pause, patience_now) = (Instant::now(), FIRST_PAUSE, patience);
         }
-        match last_seen {
-            Some(since) if since.elapsed() < patience => {}
-            _ => return Err(Failure::Unreachable(broken)),
+        if last_seen.elapsed() >= patience_now {
+            return Err(Failure::Unreachable(broken));
         }
         display.lost(&broken, pause)?;
         // Spread, so that a restarted coordinator does not meet everybody at once.
@@ -97,15 +100,15 @@ async fn follow(
 
 /// Until the job is finished, or an error. `seen`: whether an update arrived.
 async fn one_connection(target: &Target, display: &mut Display<'_>, seen: &mut bool) -> Result<(), Failure> {
-    let mut client = target.client().await?;
-    let mut updates = target.answer(client.watch(wire::StatusRequest {})).await?;
+    let (mut client, link) = target.client().await?;
+    let mut updates = link.answer(client.watch(wire::StatusRequest {})).await?;
     let mut clock = tokio::time::interval(Duration::from_secs(1));
     let mut last: Option<(wire::JobStatus, Instant)> = None;
     loop {
         tokio::select! {
             update = updates.message() => {
-                let Some(status) = update.map_err(|status| target.failed(&status))? else {
-                    let address = target.address();
+                let Some(status) = update.map_err(|status| link.failed(&status))? else {
+                    let address = &link.address;
                     return Err(Failure::Unreachable(format!("the coordinator at {address} closed the connection")));
                 };
                 *seen = true;
@@ -242,9 +245,14 @@ impl Printed {
             lines.extend(note.map(|note| format!("note: {}", clean(note))));
             self.last = Some((0, 0));
         }
-        for round in &status.recent {
+        for (index, round) in status.recent.iter().enumerate() {
             let key = (round.round, round.attempt);
             if self.last < Some(key) {
+                // The coordinator computes ε beside the rounds; the newest line waits for it.
+                let newest = index + 1 == status.recent.len() && status.state != "finished";
+                if newest && round.spent.is_none() {
+                    break;
+                }
                 lines.push(round_line(status, round));
                 self.last = Some(key);
                 if round.test_accuracy.is_none() {

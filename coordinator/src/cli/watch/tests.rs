@@ -124,6 +124,28 @@ fn a_break_is_written_below_the_view_and_the_next_view_below_that() {
 }
 
 #[test]
+fn a_line_waits_for_its_epsilon_but_not_for_ever() {
+    let with = |rounds, spent: Option<f64>, state: &str| {
+        let mut status = status("input", rounds);
+        status.state = state.into();
+        let spent = spent.map(|epsilon| wire::Privacy { epsilon, epsilon_local: 2.0, delta: 1e-5 });
+        status.recent.iter_mut().for_each(|round| round.spent = spent);
+        status
+    };
+    let mut printed = Printed::default();
+    assert_eq!(printed.lines(&with(1, None, "running"), None).len(), 1, "the heading alone");
+    let lines = printed.lines(&with(1, Some(1.0), "running"), None);
+    assert!(
+        lines[0].starts_with("round 1/10  released") && lines[0].contains("ε 1.00 (others 2.00)"),
+        "{lines:?}"
+    );
+    assert!(printed.lines(&with(2, None, "running"), None).is_empty());
+    let lines = printed.lines(&with(3, None, "running"), None);
+    assert!(lines.len() == 1 && lines[0].starts_with("round 2/10"), "a later round pushes it out: {lines:?}");
+    assert_eq!(printed.lines(&with(3, None, "finished"), None).len(), 2, "and so does the end");
+}
+
+#[test]
 fn no_line_is_wider_than_the_terminal() {
     assert_eq!(cut("abc", 80), "abc");
     assert_eq!(cut(&"x".repeat(300), 80).len(), 80);
