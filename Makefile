@@ -22,15 +22,14 @@ build: setup ## Build the release binaries.
 demo: build ## Five hospitals, one coordinator, one death: the main job (QUICK=1: 90 seconds).
 	$(PYTHON) simulations/demo/run.py $(if $(QUICK),--quick)
 
-test: setup ## Format, lint, docs and every test.
-	cargo fmt --all --check
+test: setup ## Every test.
 	cargo check --locked -p consilium-crypto --no-default-features
 	cargo test --release --locked --workspace --exclude consilium-tests
 	# Apart, because these build client and coordinator with test hooks, under other names.
 	cargo test --release --locked -p consilium-tests
-	$(MAKE) --no-print-directory lint doc
 
-lint: setup ## Clippy, warnings refused.
+lint: setup ## Format and clippy, warnings refused.
+	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 
 doc: setup ## The documentation, warnings refused.

@@ -1,4 +1,5 @@
 //! Transcripts of the commands on keys, rosters, signatures and plans, with the real binary.
+#![allow(clippy::unwrap_used)]
 
 mod cli_common;
 

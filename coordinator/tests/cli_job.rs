@@ -1,5 +1,6 @@
 //! `status`, `rounds` and `watch` with the real binary against a small coordinator: canned answers, real sockets, real
 //! mutual TLS pinned by a roster.
+#![allow(clippy::unwrap_used)]
 
 mod cli_common;
 

@@ -1,4 +1,5 @@
 //! The embedded store against the contract, against what a crash leaves behind, and against damage.
+#![allow(clippy::unwrap_used)]
 
 use std::{
     fs::OpenOptions,

@@ -1,7 +1,7 @@
 //! What every party of a Consilium must compute alike.
 //!
-//! Pure and `no_std` + alloc: no clock, no socket, no file, no thread, no generator of its own. Randomness comes
-//! in as a [`rand_core::CryptoRng`], bytes as slices.
+//! Pure and `no_std` + alloc: no clock, no socket, no file, no thread, no generator of its own. Randomness
+//! comes in as a [`rand_core::CryptoRng`], bytes as slices.
 #![no_std]
 extern crate alloc;
 #[cfg(feature = "std")]

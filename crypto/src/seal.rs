@@ -50,7 +50,7 @@ impl SealKey {
     }
 
     fn cipher(&self) -> ChaCha20Poly1305 {
-        ChaCha20Poly1305::new(&Key::from(*self.0.expose()))
+        ChaCha20Poly1305::new(Key::cast_from_core(self.0.expose()))
     }
 }
 

@@ -154,7 +154,7 @@ fn id(text: &str) -> Id {
 }
 
 /// The tiny encoder that ships with the tests.
-pub fn model() -> PathBuf {
+fn model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/trainer/tiny")
 }
 

@@ -22,6 +22,7 @@ impl Process {
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
         let child = Command::new(program)
             .args(arguments)
+            .env("CONSILIUM_TEST_TRAIN_MS", "300")
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a log file"))
             .stderr(file)

@@ -124,7 +124,7 @@ fn a_killed_coordinator_goes_on_in_the_same_round() {
 
 #[test]
 fn too_few_members_fail_the_round_cleanly_and_the_next_begins() {
-    let consortium = Consortium::found(&Shape { wait_s: 2, ..Shape::default() });
+    let consortium = Consortium::found(&Shape { wait_s: 2, rounds: 12, ..Shape::default() });
     let mut coordinator = coordinator(&consortium);
     let mut clients: Vec<_> = (1..=3).map(|site| client(&consortium, site)).collect();
     let rounds = || coordinator.text();

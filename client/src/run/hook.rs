@@ -12,3 +12,9 @@ pub(super) fn keep(folder: &Path, round: u32, attempt: u32, update: &RingVector)
         tracing::error!(%error, "the test hook could not write");
     }
 }
+
+/// Makes training last as long as the environment says, so that a test can kill a client in the middle of it.
+pub(super) fn pause() {
+    let wanted = std::env::var("CONSILIUM_TEST_TRAIN_MS").ok().and_then(|text| text.parse().ok());
+    std::thread::sleep(std::time::Duration::from_millis(wanted.unwrap_or(0)));
+}

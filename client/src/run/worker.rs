@@ -111,6 +111,8 @@ impl Core {
 
     fn train(&mut self, round: u32, attempt: u32, adapter: &AdapterState) -> Input {
         tracing::info!(round, attempt, event = "train-began");
+        #[cfg(feature = "test-hooks")]
+        super::hook::pause();
         let update = encode_lot(&self.plan, self.trainer.as_mut(), adapter, &mut UnwrapErr(SysRng));
         tracing::info!(round, attempt, event = "train-ended");
         #[cfg(feature = "test-hooks")]

@@ -64,6 +64,12 @@ impl Active {
         self.chunks.clone()
     }
 
+    /// What was said in a step, byte for byte.
+    pub(super) fn again(&self, step: Step) -> Option<Effect> {
+        let step = step as u32;
+        self.said.get(&step).map(|said| Effect::Say(self.message(step, said.clone())))
+    }
+
     pub(super) fn message(&self, step: u32, body: Vec<u8>) -> Say {
         Say::Protocol(wire::ProtocolMessage { round: self.round, attempt: self.attempt, step, body })
     }
@@ -82,9 +88,8 @@ impl Session {
         let Some(active) = self.active.as_mut().filter(|active| active.is(round, attempt)) else {
             return self.repeat(round, attempt, step, effects);
         };
-        if let Some(said) = active.said.get(&(step as u32)) {
-            let again = active.message(step as u32, said.clone());
-            return effects.push(Effect::Say(again));
+        if let Some(again) = active.again(step) {
+            return effects.push(again);
         }
         match active.participant.deliver(step, &message.body, self.identity.signing_key(), rng) {
             Ok(Reply::Send(body)) => {

@@ -397,8 +397,9 @@ impl Session {
             Err(refused) => return effects.push(Effect::Stop(refused.to_string())),
         };
         let (round, attempt) = (announcement.round, announcement.attempt);
-        if self.active.as_ref().is_some_and(|active| active.is(round, attempt)) {
-            return;
+        if let Some(active) = self.active.as_ref().filter(|active| active.is(round, attempt)) {
+            // A reconnect. Every later step is delivered again, but nothing delivers the first: its word may be lost.
+            return effects.extend(active.again(Step::Advertise));
         }
         let decline = |code: &'static str, why: String| {
             let said = Effect::Say(Say::Refusal(wire::Refusal { round, attempt, code: code.into() }));

@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn spans_and_sizes_read_well() {
-        assert_eq!(span(3.14), "3.1 s");
+        assert_eq!(span(3.26), "3.3 s");
         assert_eq!(span(75.0), "1 min 15 s");
         assert_eq!(span(7325.0), "2 h 02 min");
         assert_eq!(span(f64::NAN), "-");

@@ -369,6 +369,9 @@ impl<S: Store> Core<S> {
             for effect in todo {
                 match effect {
                     Effect::Record { round, attempt, event } => {
+                        if let Event::Failed { code, culprits } = &event {
+                            tracing::warn!(round, attempt, code, ?culprits, "attempt failed");
+                        }
                         records.push(new_event(round, attempt, &event))
                     }
                     Effect::PutChunk { round, attempt, from, index, bytes } => {

@@ -1,5 +1,5 @@
 //! A desk: a folder to work in and the real binary to work with.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::{
     path::{Path, PathBuf},

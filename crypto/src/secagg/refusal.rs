@@ -81,7 +81,8 @@ pub enum Refusal {
     OtherVote,
     /// A step that is not next. Nothing was read; the client's state is as before.
     OutOfTurn {
-        /// The step the client is waiting for; none when its part has ended.
+        /// The step whose delivery the client waits for; none when its part has ended or it waits for an
+        /// update.
         next: Option<Step>,
         /// The step delivered.
         got: Step,
@@ -223,7 +224,7 @@ impl fmt::Display for Refusal {
                 write!(f, "delivery for step {got} while waiting for step {next}")
             }
             Self::OutOfTurn { next: None, got } => {
-                write!(f, "delivery for step {got} after this client's part ended")
+                write!(f, "delivery for step {got}, which this client does not wait for")
             }
             Self::Update(what) => f.write_str(what),
         }

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A step consumes its type and returns the next, with the bytes to say. What a step needs no longer is wiped
-//! when its type is dropped: after [`Ready::mask`] neither masking key nor self-mask seed exists any more,
-//! after an answer nothing does. There is no way to mask twice, vote twice or answer twice, because there is
+//! when its type is dropped: a [`Ready`] holds masks but neither masking key nor self-mask seed, a [`Masked`] no
+//! masks either, and after an answer nothing is left. There is no way to mask twice, vote twice or answer twice, because there is
 //! nothing left to do it with.
 //!
 //! [`Participant`] holds whichever type is current, for callers that keep one machine.

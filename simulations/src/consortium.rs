@@ -1,0 +1,199 @@
+//! A consortium made of numbers: keys, roster and plan, signed and verified for real.
+
+use std::sync::Arc;
+
+use consilium_crypto::{digest::Digest, release::ARITHMETIC_VERSION};
+use consilium_proto::{
+    identity::Identity,
+    ids::Id,
+    plan::{
+        Adapter, AdapterMode, Cohort, Encoding, Evaluation, Model, Optimizer, Plan, Pooling, Privacy,
+        PrivacyUnit, Retries, Task, Tensor, VerifiedPlan,
+    },
+    roster::{Party, Roster, VerifiedRoster},
+    signed::{Kind, Signatures, fingerprint},
+};
+use jiff::civil::{Date, date};
+
+use crate::{
+    scenario::{Refused, Scenario},
+    seeds::Seeds,
+    task,
+};
+
+/// Who takes part, and in what.
+pub struct Consortium {
+    /// The coordinator's keys.
+    pub coordinator: Arc<Identity>,
+    /// The organizations' keys, in the cohort's order.
+    pub organizations: Vec<Arc<Identity>>,
+    /// The roster, signed by all.
+    pub roster: Arc<VerifiedRoster>,
+    /// The plan, signed by all.
+    pub plan: Arc<VerifiedPlan>,
+}
+
+const VALID_UNTIL: Date = date(2120, 1, 1);
+
+impl Consortium {
+    /// Makes keys from the seed, and the documents that follow from the scenario.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`], when roster or plan would not be accepted.
+    pub fn found(scenario: &Scenario) -> Result<Self, Refused> {
+        let seeds = Seeds::new(scenario.seed);
+        let identity =
+            |id: Id, purpose, index| Identity::generate(id, seeds.bytes(purpose, index, 0)).map(Arc::new);
+        let coordinator = identity(id("coordinator"), "coordinator-key", 0)?;
+        let organizations = (0..scenario.organizations)
+            .map(|index| identity(organization(index), "organization-key", index.into()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let roster = Roster {
+            version: 1,
+            consortium: id("simulated"),
+            quorum: 2 * organizations.len() / 3 + 1,
+            coordinator: party(&coordinator),
+            organizations: organizations.iter().map(|identity| party(identity)).collect(),
+            operators: Vec::new(),
+            plan_signers: Vec::new(),
+        };
+        let text = roster.to_text()?;
+        let signatures = sign(Kind::Roster, &text, &organizations);
+        let roster = Arc::new(Roster::verify(&text, &signatures, &fingerprint(Kind::Roster, &text))?);
+        let text = plan(scenario, roster.digest())?.to_text()?;
+        let signatures = sign(Kind::Plan, &text, &organizations);
+        let plan = Arc::new(Plan::verify(&text, &signatures, &roster)?);
+        Ok(Self { coordinator, organizations, roster, plan })
+    }
+}
+
+/// The public half. The TLS key is drawn by the TLS library and is no part of a simulation, so a digest of the id stands
+/// in for its digest: otherwise no two rosters would be equal.
+fn party(identity: &Identity) -> Party {
+    let tls_key = Digest::of(format!("no TLS in simulations: {}", identity.id).as_bytes());
+    let signing_key = identity.signing_key().verifying_key();
+    Party { id: identity.id.clone(), signing_key, tls_key, valid_until: VALID_UNTIL }
+}
+
+fn sign(kind: Kind, text: &str, organizations: &[Arc<Identity>]) -> Signatures {
+    let mut signatures = Signatures::default();
+    for identity in organizations {
+        signatures.add(kind, text, &identity.id, identity.signing_key());
+    }
+    signatures
+}
+
+/// The id of an organization, numbered from 0. Ids sort as their numbers do.
+pub fn organization(index: u32) -> Id {
+    id(&format!("org-{:04}", index + 1))
+}
+
+fn id(text: &str) -> Id {
+    // Unwrap safety: every caller passes lowercase letters, digits and '-'.
+    #[allow(clippy::unwrap_used)]
+    text.parse().unwrap()
+}
+
+fn plan(scenario: &Scenario, roster: Digest) -> Result<Plan, Refused> {
+    let shape = task::shape(scenario.dimension);
+    let (labels, features) = (shape.labels, shape.features);
+    let tensor = |name: &str, shape| Tensor { name: name.into(), shape, bound: 0.0, trained: true };
+    let nothing = Digest::of(b"the built-in convex task has no base model");
+    let clip = 1.0;
+    let mut plan = Plan {
+        version: 1,
+        job: id("simulation"),
+        roster,
+        rounds: scenario.rounds,
+        arithmetic: ARITHMETIC_VERSION,
+        model: Model {
+            name: "built-in convex task".into(),
+            config: nothing,
+            tokenizer: nothing,
+            weights: nothing,
+            pooling: Pooling::Mean,
+            max_tokens: 4,
+        },
+        task: Task {
+            labels: (0..labels).map(|label| format!("label-{label}")).collect(),
+            max_records_per_patient: 1,
+        },
+        cohort: Cohort {
+            organizations: scenario.organizations,
+            colluders: scenario.colluders,
+            min_survivors: scenario.min_survivors,
+            allow_no_colluders: scenario.colluders == 0,
+        },
+        privacy: Privacy {
+            unit: PrivacyUnit::Patient,
+            note: "simulated".into(),
+            delta: 1e-6,
+            // A simulation studies the protocol, not a budget: wide enough for any number of attempts.
+            epsilon: 1e4,
+            sampling_rate: scenario.sampling_rate,
+            expected_lot: scenario.lot * f64::from(scenario.organizations),
+            largest_lot: scenario.lot,
+            clip,
+            noise_multiplier: scenario.noise_multiplier,
+        },
+        encoding: Encoding {
+            scale: scale(shape.parameters(), clip),
+            ring_bits: 32,
+            metrics_share: 0.05,
+            loss_max: 10.0,
+            rounding_beta: 0.01,
+        },
+        optimizer: Optimizer::Sgd { learning_rate: 2.0 },
+        evaluation: Evaluation { organization: organization(0), every_rounds: 1, max_examples: 1000 },
+        deadlines: scenario.deadlines.clone(),
+        retries: Retries { max_attempts: scenario.max_attempts },
+        adapter: Adapter {
+            mode: AdapterMode::Ffa,
+            rank: 1,
+            alpha: 1.0,
+            rslora: false,
+            target_modules: Vec::new(),
+            layers: None,
+            seed: Digest(Seeds::new(scenario.seed).bytes("adapter", 0, 0)),
+            tensors: vec![tensor(task::BIAS, vec![labels]), tensor(task::WEIGHT, vec![labels, features])],
+        },
+    };
+    // The width follows from the noise, which follows from the rest.
+    let derived = plan.derive()?;
+    let width = derived.encoding.ring_width(scenario.organizations, scenario.lot, derived.sigma_share);
+    plan.encoding.ring_bits = width.map_or(32, |bits| bits.max(8));
+    Ok(plan)
+}
+
+/// The power of two from `4·√d / C` on, at which rounding raises the sensitivity by about one percent.
+fn scale(parameters: u32, clip: f64) -> f64 {
+    let least = 4.0 * f64::from(parameters).sqrt() / clip;
+    let mut scale = 1.0;
+    while scale < least {
+        scale *= 2.0;
+    }
+    scale
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_numbers_give_the_same_documents() {
+        let scenario = Scenario::new(5, 2);
+        let (one, two) = (Consortium::found(&scenario).unwrap(), Consortium::found(&scenario).unwrap());
+        assert_eq!(one.roster.digest(), two.roster.digest());
+        assert_eq!(one.plan.digest(), two.plan.digest());
+        let other = Consortium::found(&Scenario { seed: 2, ..scenario }).unwrap();
+        assert_ne!(one.roster.digest(), other.roster.digest());
+    }
+
+    #[test]
+    fn organizations_are_in_the_order_of_the_cohort() {
+        let consortium = Consortium::found(&Scenario::new(12, 1)).unwrap();
+        let ids: Vec<_> = consortium.organizations.iter().map(|identity| identity.id.clone()).collect();
+        assert_eq!(ids, consortium.plan.cohort());
+    }
+}

@@ -1,0 +1,286 @@
+//! A convex task that needs no libtorch: softmax regression on synthetic patients, through the same [`Trainer`] that a
+//! deployment's lots are drawn with.
+//!
+//! A patient of label `y` has the features `x = (centre_y + 2u)/√f`, with `centre_y` and `u` uniform in `[−1, 1)^f`; `centre` is the
+//! same for everybody, `u` the patient's own. Each organization has its own mix of labels. The gradient of the cross-entropy
+//! is `(softmax(W·x + b) − e_y) ⊗ (x, 1)`. Features are drawn again from the patient's seed whenever they are needed, so
+//! that a thousand organizations fit into memory. Floating point runs in index order, `exp` and `ln` come from software
+//! (`libm`): the same seed gives the same bytes.
+
+use std::sync::Arc;
+
+use chacha20::ChaCha8Rng;
+use consilium_client::{
+    model::AdapterTensors,
+    trainer::{Evaluation, LabelScore, PatientGradient, TrainError, Trainer},
+};
+use rand::{Rng as _, SeedableRng as _};
+
+use crate::seeds::Seeds;
+
+/// Name of the head's bias.
+pub const BIAS: &str = "head.bias";
+/// Name of the head's weight.
+pub const WEIGHT: &str = "head.weight";
+
+/// Labels and features of the task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Labels `c`.
+    pub labels: u32,
+    /// Features `f`.
+    pub features: u32,
+}
+
+impl Shape {
+    /// `c · (f + 1)`.
+    pub fn parameters(self) -> u32 {
+        self.labels * (self.features + 1)
+    }
+}
+
+/// The smallest task with at least so many parameters: ten labels, or two for less than forty.
+pub fn shape(parameters: u32) -> Shape {
+    let labels = if parameters < 40 { 2 } else { 10 };
+    let features = (parameters.div_ceil(labels).max(2) - 1).min(1 << 24);
+    Shape { labels, features }
+}
+
+/// What all organizations share.
+pub struct Task {
+    shape: Shape,
+    seeds: Seeds,
+    /// `c × f`, row-major.
+    centres: Vec<f32>,
+    /// Patients of the public test set.
+    test: Vec<Patient>,
+}
+
+#[derive(Clone, Copy)]
+struct Patient {
+    label: usize,
+    seed: u64,
+}
+
+/// Patients of the public test set.
+const TEST: u64 = 500;
+
+impl Task {
+    /// The task of a seed.
+    pub fn new(shape: Shape, seeds: Seeds) -> Arc<Self> {
+        let mut rng = seeds.rng("centres", 0, 0);
+        let centres = (0..shape.labels * shape.features).map(|_| unit(rng.next_u32())).collect();
+        let labels = u64::from(shape.labels);
+        let test = (0..TEST).map(|seed| Patient { label: (seed % labels) as usize, seed }).collect();
+        Arc::new(Self { shape, seeds, centres, test })
+    }
+
+    /// Writes a patient's features; `purpose` and `owner` tell whose data set it belongs to.
+    fn features(&self, purpose: &'static str, owner: u64, patient: Patient, out: &mut [f32]) {
+        let features = out.len();
+        let norm = 1.0 / (features as f32).sqrt();
+        let mut rng = ChaCha8Rng::from_seed(self.seeds.bytes(purpose, owner, patient.seed));
+        let centre = self.centres.chunks_exact(features).nth(patient.label).unwrap_or_default();
+        for (x, centre) in out.iter_mut().zip(centre) {
+            *x = (centre + 2.0 * unit(rng.next_u32())) * norm;
+        }
+    }
+}
+
+/// `[−1, 1)` on 2²⁴ points.
+fn unit(word: u32) -> f32 {
+    (word >> 8) as f32 / 8_388_608.0 - 1.0
+}
+
+/// One organization's data, and the trainer beside it.
+pub struct Organization {
+    task: Arc<Task>,
+    index: u64,
+    patients: Vec<Patient>,
+    features: Vec<f32>,
+    gradient: Vec<f32>,
+}
+
+impl Organization {
+    /// An organization of so many patients. Three quarters of them have labels of its own speciality.
+    pub fn new(task: Arc<Task>, index: u64, patients: usize) -> Self {
+        let mut rng = task.seeds.rng("labels", index, 0);
+        let labels = u64::from(task.shape.labels);
+        let patients = (0..patients as u64)
+            .map(|seed| {
+                let anywhere = u64::from(rng.next_u32()) % labels;
+                let label = if rng.next_u32() % 4 == 0 { anywhere } else { (index + anywhere % 3) % labels };
+                Patient { label: label as usize, seed }
+            })
+            .collect();
+        let features = vec![0.0; task.shape.features as usize];
+        let gradient = vec![0.0; task.shape.parameters() as usize];
+        Self { task, index, patients, features, gradient }
+    }
+
+    /// Logits, softmax and loss of the features at hand.
+    fn probabilities(&self, adapter: &Values<'_>, label: usize) -> (Vec<f32>, f32, usize) {
+        let rows = adapter.weight.chunks_exact(self.features.len()).zip(adapter.bias);
+        let dot = |row: &[f32]| row.iter().zip(&self.features).fold(0.0, |sum, (w, x)| sum + w * x);
+        let mut logits: Vec<f32> = rows.map(|(row, bias)| dot(row) + bias).collect();
+        let (best, top) =
+            logits.iter().copied().enumerate().fold((0, f32::MIN), |best, (label, logit)| {
+                if logit > best.1 { (label, logit) } else { best }
+            });
+        logits.iter_mut().for_each(|logit| *logit = libm::expf(*logit - top));
+        let total: f32 = logits.iter().sum();
+        logits.iter_mut().for_each(|p| *p /= total);
+        let loss = -libm::logf(logits.get(label).copied().unwrap_or(1.0).max(f32::MIN_POSITIVE));
+        (logits, loss, best)
+    }
+}
+
+/// The adapter's two tensors.
+struct Values<'a> {
+    bias: &'a [f32],
+    weight: &'a [f32],
+}
+
+impl<'a> Values<'a> {
+    fn of(adapter: &'a AdapterTensors, shape: Shape) -> Result<Self, TrainError> {
+        let tensor = |name, elements: u32| {
+            let values = adapter.values(name).unwrap_or_default();
+            if values.len() == elements as usize {
+                return Ok(values);
+            }
+            let value = format!("{} values", values.len());
+            Err(TrainError::Setting { field: name, value, problem: "the plan's adapter is not this task's" })
+        };
+        Ok(Self { bias: tensor(BIAS, shape.labels)?, weight: tensor(WEIGHT, shape.labels * shape.features)? })
+    }
+}
+
+impl Trainer for Organization {
+    fn patients(&self) -> usize {
+        self.patients.len()
+    }
+
+    fn dimension(&self) -> usize {
+        self.gradient.len()
+    }
+
+    fn lot(
+        &mut self,
+        adapter: &AdapterTensors,
+        patients: &[usize],
+        each: &mut dyn FnMut(PatientGradient<'_>),
+    ) -> Result<(), TrainError> {
+        let values = Values::of(adapter, self.task.shape)?;
+        let task = self.task.clone();
+        for &number in patients {
+            let unknown = TrainError::NoSuchPatient { patient: number, patients: self.patients.len() };
+            let patient = *self.patients.get(number).ok_or(unknown)?;
+            task.features("patient", self.index, patient, &mut self.features);
+            let (mut error, loss, best) = self.probabilities(&values, patient.label);
+            if let Some(p) = error.get_mut(patient.label) {
+                *p -= 1.0;
+            }
+            let (bias, weight) = self.gradient.split_at_mut(error.len());
+            bias.copy_from_slice(&error);
+            for (row, error) in weight.chunks_exact_mut(self.features.len()).zip(&error) {
+                row.iter_mut().zip(&self.features).for_each(|(g, x)| *g = error * x);
+            }
+            let correct = if best == patient.label { 1.0 } else { 0.0 };
+            each(PatientGradient { patient: number, gradient: &self.gradient, loss, correct });
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, adapter: &AdapterTensors, limit: Option<usize>) -> Result<Evaluation, TrainError> {
+        let values = Values::of(adapter, self.task.shape)?;
+        let task = self.task.clone();
+        let mut per_label = vec![LabelScore::default(); task.shape.labels as usize];
+        let mut summed = 0.0;
+        for patient in task.test.iter().take(limit.unwrap_or(usize::MAX)) {
+            task.features("test", 0, *patient, &mut self.features);
+            let (_, loss, best) = self.probabilities(&values, patient.label);
+            summed += f64::from(loss);
+            if let Some(score) = per_label.get_mut(patient.label) {
+                score.examples += 1;
+                score.correct += usize::from(best == patient.label);
+            }
+        }
+        Evaluation::from_counts(per_label, summed).ok_or(TrainError::NoTestSet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter(shape: Shape, at: impl Fn(usize) -> f32) -> AdapterTensors {
+        let bias: Vec<f32> = (0..shape.labels as usize).map(&at).collect();
+        let weight = (bias.len()..shape.parameters() as usize).map(&at).collect();
+        let mut adapter = AdapterTensors::new();
+        adapter.insert(BIAS.to_owned(), bias);
+        adapter.insert(WEIGHT.to_owned(), weight);
+        adapter
+    }
+
+    fn first(trainer: &mut Organization, adapter: &AdapterTensors) -> (Vec<f32>, f32) {
+        let mut seen = Vec::new();
+        trainer
+            .lot(adapter, &[0], &mut |patient| seen.push((patient.gradient.to_vec(), patient.loss)))
+            .unwrap();
+        assert_eq!(seen.len(), 1);
+        seen.swap_remove(0)
+    }
+
+    #[test]
+    fn shapes_have_at_least_what_was_asked_for() {
+        for parameters in [1, 4, 39, 40, 41, 1000, 45_000] {
+            let shape = shape(parameters);
+            assert!(shape.parameters() >= parameters && shape.parameters() < parameters + 10, "{parameters}");
+            assert!(shape.features >= 1);
+        }
+    }
+
+    #[test]
+    fn the_gradient_is_the_losss() {
+        let shape = shape(30);
+        let mut trainer = Organization::new(Task::new(shape, Seeds::new(3)), 0, 4);
+        let start = |index: usize| ((index * 7) % 5) as f32 / 10.0;
+        let (gradient, _) = first(&mut trainer, &adapter(shape, start));
+        for index in 0..trainer.dimension() {
+            let step = 1e-2;
+            let mut loss = |by: f32| {
+                first(&mut trainer, &adapter(shape, |i| start(i) + if i == index { by } else { 0.0 })).1
+            };
+            let slope = (loss(step) - loss(-step)) / (2.0 * step);
+            assert!(
+                (slope - gradient[index]).abs() < 2e-4,
+                "coordinate {index}: {slope} and {}",
+                gradient[index]
+            );
+        }
+    }
+
+    #[test]
+    fn the_task_can_be_learned() {
+        let shape = shape(400);
+        let mut trainer = Organization::new(Task::new(shape, Seeds::new(5)), 0, 300);
+        let all: Vec<usize> = (0..300).collect();
+        let mut values = vec![0.0f32; shape.parameters() as usize];
+        let score = |trainer: &mut Organization, values: &[f32]| {
+            trainer.evaluate(&adapter(shape, |index| values[index]), None).unwrap().accuracy
+        };
+        let before = score(&mut trainer, &values);
+        for _ in 0..40 {
+            let mut step = vec![0.0f32; values.len()];
+            let now = adapter(shape, |index| values[index]);
+            trainer
+                .lot(&now, &all, &mut |patient| {
+                    step.iter_mut().zip(patient.gradient).for_each(|(s, g)| *s += g)
+                })
+                .unwrap();
+            values.iter_mut().zip(&step).for_each(|(value, step)| *value -= 5.0 * step / 300.0);
+        }
+        let after = score(&mut trainer, &values);
+        assert!(before < 0.2 && after > 0.4, "{before} to {after}");
+    }
+}

@@ -1,0 +1,37 @@
+//! Whole jobs under a virtual clock: many organizations, crashes at every record, broken lines, absent members.
+
+mod crashes;
+mod lines;
+mod waiting;
+mod whole;
+
+use consilium_simulations::{Report, Scenario, SimulationError, World, log::Log};
+
+/// Runs a scenario to its end.
+fn run(scenario: &Scenario) -> (World, Report) {
+    try_run(scenario).unwrap_or_else(|error| panic!("{error}\n{scenario:?}"))
+}
+
+fn try_run(scenario: &Scenario) -> Result<(World, Report), SimulationError> {
+    let mut world = World::new(scenario.clone(), Log::default())?;
+    let report = world.run(&mut |_| {})?;
+    Ok((world, report))
+}
+
+/// A small and quick task.
+fn small(organizations: u32, rounds: u32) -> Scenario {
+    Scenario { dimension: 60, lot: 5.0, ..Scenario::new(organizations, rounds) }
+}
+
+/// What became of every attempt: round, attempt, outcome, survivors.
+fn outcomes(report: &Report) -> Vec<(u32, u32, &str, usize)> {
+    let of = |it: &'_ consilium_proto::wire::RoundSummary| (it.round, it.attempt, it.survivors.len());
+    report
+        .attempts
+        .iter()
+        .map(|it| {
+            let (round, attempt, survivors) = of(it);
+            (round, attempt, it.outcome.as_str(), survivors)
+        })
+        .collect()
+}
