@@ -73,7 +73,7 @@ impl Store for Faulty {
         }
         for event in events {
             self.appended += 1;
-            if self.appended % 3 != 0 {
+            if !self.appended.is_multiple_of(3) {
                 self.inner.append(std::slice::from_ref(event))?;
             }
         }
@@ -195,10 +195,13 @@ fn filled(folder: &mut Folder, chunks: u32) -> SqliteStore {
     store
 }
 
+/// Does to a file what a crash might.
+type Tear = fn(&Path);
+
 #[test]
 fn a_torn_tail_does_not_count_and_is_written_over() {
     let frame = CHUNK as u64 + 4;
-    let tails: [(&str, fn(&Path)); 4] = [
+    let tails: [(&str, Tear); 4] = [
         ("half a frame", |path| append(path, &[3; 500])),
         ("a frame of zeros, as a power cut leaves it", |path| append(path, &[0; CHUNK + 4])),
         ("more than a frame", |path| append(path, &[7; 3 * CHUNK])),

@@ -1,7 +1,7 @@
 //! The operator's terminal: the `consilium` binary, and nothing that can open an organization's update.
 //!
 //! Two kinds of commands. Those on documents (keys, roster, plan, signatures) read and write files and touch no network.
-//! Those on a job ([`view`], [`watch`]) only read what the coordinator shows to the roster's operators. Every table has
+//! Those on a job (`status`, `rounds`, `watch`) only read what the coordinator shows to the roster's operators. Every table has
 //! `--json`; every number says whose view it is.
 //!
 //! Exit codes are a promise, listed in `consilium --help`.
