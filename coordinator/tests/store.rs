@@ -234,6 +234,20 @@ fn a_torn_tail_does_not_count_and_is_written_over() {
     }
 }
 
+#[test]
+fn what_stood_behind_a_torn_chunk_does_not_come_back() {
+    let mut folder = Folder::new();
+    drop(filled(&mut folder, 3));
+    let file = OpenOptions::new().write(true).open(chunk_file(&folder)).unwrap();
+    file.write_all_at(&[0xff; 10], CHUNK as u64 + 100).unwrap();
+    let mut store = folder.open(&job()).unwrap();
+    assert_eq!(store.chunks_held(1, 1, &site()).unwrap(), 1);
+    store.put_chunk(1, 1, &site(), 1, &[1; CHUNK]).unwrap();
+    drop(store);
+    let store = folder.open(&job()).unwrap();
+    assert_eq!(store.chunks_held(1, 1, &site()).unwrap(), 2, "chunk 2 was never put again");
+}
+
 fn append(path: &Path, bytes: &[u8]) {
     OpenOptions::new().append(true).open(path).unwrap().write_all(bytes).unwrap();
 }

@@ -1,6 +1,9 @@
 //! The ledger in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use consilium_crypto::{
     digest::{Digest, Transcript},
@@ -25,7 +28,7 @@ pub struct LedgerState {
     seen: BTreeSet<(String, u32, u32)>,
     jobs: BTreeMap<Id, Tally>,
     all: Tally,
-    memo: Memo,
+    memo: Arc<Memo>,
 }
 
 /// What was spent, recomposed from the entries.
@@ -65,7 +68,7 @@ impl LedgerState {
             seen: BTreeSet::new(),
             jobs: BTreeMap::new(),
             all: Tally::default(),
-            memo: Memo::default(),
+            memo: Arc::default(),
         }
     }
 
@@ -82,6 +85,14 @@ impl LedgerState {
         let mut state = Self::new(data_set, salt);
         debits.into_iter().try_for_each(|debit| state.debit(debit))?;
         Ok(state)
+    }
+
+    /// Keeps the accountant's answers in one place with `other`, for whoever holds many ledgers of one job. Answers are the
+    /// same either way.
+    #[must_use]
+    pub fn sharing_answers(mut self, other: &Self) -> Self {
+        self.memo = other.memo.clone();
+        self
     }
 
     /// Enters a debit. The caller makes it durable before anything of the attempt leaves the process. Budgets are

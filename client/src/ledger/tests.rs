@@ -150,7 +150,8 @@ fn asking_before_every_round_is_cheap() {
 #[test]
 fn a_debit_that_contradicts_itself_is_refused() {
     let good = Debit::of(&plan_of("demo", 1.0), 1, 1);
-    let bent: [(&str, fn(&mut Debit)); 8] = [
+    type Bend = fn(&mut Debit);
+    let bent: [(&str, Bend); 8] = [
         ("noise_multiplier", |debit| debit.noise_multiplier *= 1.01),
         ("local_multiplier", |debit| debit.local_multiplier *= 1.01),
         ("noise_multiplier", |debit| debit.noise_multiplier = f64::NAN),
