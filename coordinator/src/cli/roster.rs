@@ -9,6 +9,7 @@ use std::{
 use clap::{Args, Subcommand};
 use consilium_crypto::digest::Digest;
 use consilium_proto::{
+    identity::Identity,
     ids::Id,
     roster::{Party, PlanSigner, Roster as Document, VerifiedRoster},
     signed::{Kind, SignatureError, Signatures, fingerprint},
@@ -110,10 +111,18 @@ impl Build {
     }
 }
 
+/// The parser's own message is not shown: it repeats the line, and the file may be a private one given by mistake.
 fn read_party(path: &Path) -> Result<Party, Failure> {
     let text = files::read_text(path, 64 << 10)?;
-    toml::from_str(&text)
-        .map_err(|e| Failure::in_file(path, format!("not a party.toml as `keygen` writes it: {e}")))
+    toml::from_str(&text).map_err(|error| {
+        let line = error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.lines().count().max(1));
+        let why = if Identity::parse(&text).is_ok() {
+            "this is a private identity, which stays where it was made; give the party.toml that stands beside it".to_owned()
+        } else {
+            format!("not a party.toml as `keygen` writes it (see line {line}); ask its owner for it again")
+        };
+        Failure::in_file(path, why)
+    })
 }
 
 /// Prints the roster's fingerprint and nothing else: what is compared by telephone and pinned.
