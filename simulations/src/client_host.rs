@@ -64,6 +64,8 @@ struct Given {
     roster: Arc<VerifiedRoster>,
     plan: Arc<VerifiedPlan>,
     seeds: Seeds,
+    /// Every organization asks the accountant the same questions: here they are answered once.
+    answers: Arc<LedgerState>,
 }
 
 /// One organization.
@@ -93,6 +95,7 @@ impl ClientHost {
         consortium: &Consortium,
         index: usize,
         trainer: Organization,
+        answers: Arc<LedgerState>,
     ) -> Option<Self> {
         let identity = consortium.organizations.get(index)?.clone();
         let seeds = Seeds::new(scenario.seed);
@@ -104,6 +107,7 @@ impl ClientHost {
                 roster: consortium.roster.clone(),
                 plan: consortium.plan.clone(),
                 seeds,
+                answers,
             },
             session: None,
             life: Life::Down,
@@ -161,13 +165,14 @@ impl ClientHost {
 
     /// Starts the process from what is on its disk.
     pub(crate) fn start(&mut self, around: &mut Surroundings<'_>) -> Result<(), String> {
-        let Given { identity, roster, plan, seeds } = &self.given;
+        let Given { identity, roster, plan, seeds, answers } = &self.given;
         let index = self.index as u64;
         let events: Vec<Event> = lines(&self.journal)?;
         let debits: Vec<Debit> = lines(&self.debits)?;
         let salt = seeds.bytes("ledger-salt", index, 0);
-        let ledger =
-            LedgerState::from_debits(identity.id.clone(), salt, debits).map_err(|e| e.to_string())?;
+        let ledger = LedgerState::from_debits(identity.id.clone(), salt, debits)
+            .map_err(|error| error.to_string())?
+            .sharing_answers(answers);
         let manifest = &plan.derived().manifest;
         let kept = self.kept.as_ref().and_then(|(round, bytes)| {
             AdapterState::from_bytes(manifest, bytes).ok().map(|state| (*round, state))

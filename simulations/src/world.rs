@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use consilium_client::session::Input as ToClient;
+use consilium_client::{ledger::LedgerState, session::Input as ToClient};
 use consilium_coordinator::round::Input as ToCoordinator;
 use consilium_crypto::release::AdapterState;
 use consilium_proto::{
@@ -200,6 +200,8 @@ pub struct World {
     started: Instant,
     /// An attempt has ended that nobody was told of yet.
     ended: bool,
+    /// Messages on their way to the coordinator.
+    rising: usize,
 }
 
 fn micros(duration: Duration) -> Micros {
@@ -221,8 +223,11 @@ impl World {
         let patients = (scenario.lot / scenario.sampling_rate).round() as usize;
         let n = scenario.organizations as usize;
         let trainer = |index| Organization::new(task.clone(), index as u64, patients);
+        let answers = Arc::new(LedgerState::new(consortium.coordinator.id.clone(), [0; 32]));
         let clients: Vec<_> = (0..n)
-            .filter_map(|index| ClientHost::new(&scenario, &consortium, index, trainer(index)))
+            .filter_map(|index| {
+                ClientHost::new(&scenario, &consortium, index, trainer(index), answers.clone())
+            })
             .collect();
         let slow = sample(seeds, "stragglers", 0, 0, n, scenario.slow() as usize);
         let factor = |index| if slow.contains(&index) { scenario.straggle } else { 1.0 };
@@ -252,6 +257,7 @@ impl World {
             log,
             started,
             ended: false,
+            rising: 0,
             scenario,
         };
         world.push(0, Happening::CoordinatorStarts);
@@ -283,8 +289,8 @@ impl World {
     pub fn is_over(&self) -> bool {
         let never = |index| self.scenario.faults.late.get(&index) == Some(&Duration::MAX);
         let over = |(index, client): (usize, &ClientHost)| *client.life() == Life::Finished || never(index);
-        self.coordinator.job().is_some_and(|job| job.is_finished())
-            && self.clients.iter().enumerate().all(over)
+        let finished = self.coordinator.job().is_some_and(|job| job.is_finished());
+        finished && self.rising == 0 && self.clients.iter().enumerate().all(over)
     }
 
     /// Lets the next thing happen.
@@ -356,6 +362,7 @@ impl World {
     }
 
     fn push(&mut self, at: Micros, what: Happening) {
+        self.rising += usize::from(matches!(what, Happening::Up { .. }));
         self.sequence += 1;
         self.queue.push(Reverse(Due { at, sequence: self.sequence, what }));
     }
@@ -389,6 +396,7 @@ impl World {
             }
             Happening::Connects(index) => self.connects(index),
             Happening::Up { from, connection, bytes, after } => {
+                self.rising -= 1;
                 self.arrives_up(from, connection, &bytes);
                 if after {
                     self.breaks(from);

@@ -73,6 +73,8 @@ fn a_client_dies_after_every_record() {
         for (record, (name, said)) in (1..).zip(RECORDS) {
             let context = format!("{organizations} organizations, after \"{name}\", forgetful: {forgetful}");
             let mut scenario = small(organizations, 3);
+            // Back before the next round begins.
+            scenario.restart = Duration::from_millis(300);
             scenario.faults.clients = [(who, [record].into())].into();
             if forgetful {
                 scenario.faults.forgetful = [who].into();
