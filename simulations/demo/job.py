@@ -65,7 +65,7 @@ class Job:
         })
         write_toml(folder / "operator.toml", {
             "coordinator": f"127.0.0.1:{self.port}", "identity": consortium.keys("operator") / "identity.toml",
-            "roster": common["roster"], "pin": common["roster_pin"],
+            "roster": common["roster"], "pin": common["roster_pin"], "plan": common["plan"],
         })
         columns = {"text_column": "text", "label_column": "label", "patient_column": "patient_id"}
         for site in SITES:

@@ -8,7 +8,7 @@
 //! A job walks `waiting → advertise → share → input → vote → unmask → released → waiting …`; an attempt that fails goes
 //! back to waiting with the next attempt, or with the next round once the plan's attempts are used up.
 //!
-//! The aggregation protocol itself is [`Collector`]'s business: messages pass through here unread. Nothing here can open
+//! The aggregation protocol itself is the collector's business: messages pass through here unread. Nothing here can open
 //! an organization's update.
 
 pub mod code;

@@ -4,7 +4,7 @@
 //! TCP → TLS pinned by the roster → gRPC ─ requests → engine thread: machine + store ─ messages → streams
 //! ```
 //!
-//! The engine ([`engine`]) is the only place where the round machine and the store meet: it makes records durable, then
+//! The engine is the only place where the round machine and the store meet: it makes records durable, then
 //! speaks. Everything else here carries bytes to it and back, one request in flight per session, so that a flood of one
 //! member's messages waits in that member's own connection.
 
