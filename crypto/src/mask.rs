@@ -59,6 +59,7 @@ impl MaskSeed {
         let (cipher, start) = self.expand();
         let counter = start.wrapping_add(u128::from(first) / BLOCK as u128);
         cipher.encrypt_with_backend(Combine { counter, vector, op });
+        wipe_stack();
     }
 
     fn expand(&self) -> (Aes256Enc, u128) {
@@ -122,9 +123,7 @@ impl<Op: Fn(u32, u32) -> u32 + Copy> BlockCipherEncClosure for Combine<'_, Op> {
             counter = counter.wrapping_add(1);
             backend.encrypt_block((&mut block).into());
             add_block(quad, &block, op);
-            block.zeroize();
         }
-        keystream.iter_mut().for_each(|block| block.zeroize());
     }
 }
 
@@ -132,10 +131,13 @@ impl<Op: Fn(u32, u32) -> u32 + Copy> BlockCipherEncClosure for Combine<'_, Op> {
 #[inline(always)]
 fn write_counters<B: BlockSizeUser<BlockSize = U16>>(counter: u128, blocks: &mut [Block<B>]) {
     let (high, low) = (((counter >> 64) as u64).to_be_bytes(), counter as u64);
-    for (block, i) in blocks.iter_mut().zip(0u64..) {
+    // Counted by hand: release builds check ranges for overflow at each step.
+    let mut next = low;
+    for block in blocks.iter_mut() {
         let (upper, lower) = block.split_at_mut(8);
         upper.copy_from_slice(&high);
-        lower.copy_from_slice(&low.wrapping_add(i).to_be_bytes());
+        lower.copy_from_slice(&next.to_be_bytes());
+        next = next.wrapping_add(1);
     }
     // Once in 2^64 blocks the lower half wraps on the way, and the upper half must follow.
     if low.checked_add(blocks.len() as u64).is_none() {
@@ -143,6 +145,15 @@ fn write_counters<B: BlockSizeUser<BlockSize = U16>>(counter: u128, blocks: &mut
             *block = counter.wrapping_add(i).to_be_bytes().into();
         }
     }
+}
+
+/// Overwrites the stack below the caller, where the loop may have left its last keystream. Wiping a buffer inside
+/// the loop's own function would keep the keystream in memory instead of registers, and halves the speed. A best
+/// effort: see [`secret`](crate::secret) for what is not protected.
+#[inline(never)]
+fn wipe_stack() {
+    let mut below = [0u8; 2048];
+    below.zeroize();
 }
 
 #[inline(always)]
