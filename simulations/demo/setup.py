@@ -226,8 +226,14 @@ PARTS = {
 }
 
 
+def foreign_libtorch():
+    """LIBTORCH where it names a libtorch of the user's own; none where it names the cache's (as the Makefile exports it)."""
+    named = os.environ.get("LIBTORCH")
+    return named if named and Path(named).absolute() != CACHE / "libtorch" else None
+
+
 def main(arguments):
-    theirs = os.environ.get("LIBTORCH")
+    theirs = foreign_libtorch()
     if arguments == ["--print-libtorch"]:
         print(theirs or CACHE / "libtorch")
         return

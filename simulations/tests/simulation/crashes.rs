@@ -98,7 +98,7 @@ fn a_client_dies_after_every_record() {
             // And it takes part in the next round, from the same adapter as everybody.
             assert_eq!(client.applied(), Some((3, report.adapter_digest)), "{context}");
             for round in 2..=3 {
-                let whole = outcomes.iter().any(|it| *it == (round, 1, "released", organizations as usize));
+                let whole = outcomes.contains(&(round, 1, "released", organizations as usize));
                 assert!(whole, "{context}: {outcomes:?}");
             }
         }
