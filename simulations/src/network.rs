@@ -115,6 +115,11 @@ impl Line {
         wait
     }
 
+    /// When the way to the coordinator has taken up all that was sent on it.
+    pub fn free_up(&self) -> Option<Micros> {
+        self.connection.as_ref().map(|connection| connection.up.free)
+    }
+
     /// Sends bytes, towards the coordinator or from it.
     pub fn send(&mut self, up: bool, bytes: usize, now: Micros) -> Fate {
         let Some(connection) = &mut self.connection else { return Fate::Nowhere };

@@ -107,6 +107,11 @@ enum Happening {
         connection: u64,
         part: wire::UploadPart,
     },
+    /// The line is free for an upload's next part.
+    NextPart {
+        from: usize,
+        upload: Upload,
+    },
     /// A request for releases arrives, and what is sent in reply.
     Asked {
         from: usize,
@@ -146,6 +151,15 @@ enum Happening {
         round: u32,
         adapter: Arc<AdapterState>,
     },
+}
+
+/// A masked vector on its way, chunk by chunk.
+struct Upload {
+    connection: u64,
+    round: u32,
+    attempt: u32,
+    chunks: Arc<Vec<Vec<u8>>>,
+    index: u32,
 }
 
 struct Due {
@@ -409,6 +423,7 @@ impl World {
                 }
             }
             Happening::Part { from, connection, part } => self.part(from, connection, part),
+            Happening::NextPart { from, upload } => self.send_chunk(from, upload),
             Happening::Asked { from, connection, round } => self.asked(from, connection, round),
             Happening::Release { to, connection, head, sum } => {
                 if self.is_connected(to, connection) {
@@ -639,17 +654,9 @@ impl World {
         match act {
             Act::Say(say) => self.send_up(index, say),
             Act::Upload { round, attempt, chunks, from } => {
-                for (index_of, chunk) in (0..).zip(chunks.iter()).skip(from as usize) {
-                    let part = wire::UploadPart { round, attempt, index: index_of, chunk: chunk.clone() };
-                    self.watch.uploads(index, &part);
-                    let Some(line) = self.lines.get_mut(index) else { return };
-                    match line.send(true, part.encoded_len(), self.now) {
-                        Fate::Arrives { at, connection } => {
-                            self.push(at, Happening::Part { from: index, connection, part });
-                        }
-                        Fate::Breaks => return self.breaks(index),
-                        Fate::Nowhere => return,
-                    }
+                if let Some(connection) = self.lines.get(index).and_then(Line::connection) {
+                    let next = Upload { connection, round, attempt, chunks, index: from };
+                    self.send_chunk(index, next);
                 }
             }
             Act::Fetch { from_round } => {
@@ -679,6 +686,28 @@ impl World {
                 let at = self.now + micros(self.scenario.training) / 4;
                 self.push(at, Happening::Evaluated { organization: index, start, round, adapter });
             }
+        }
+    }
+
+    /// Sends one chunk of an upload, and comes back for the next one when the line is free.
+    fn send_chunk(&mut self, from: usize, mut upload: Upload) {
+        if !self.is_connected(from, upload.connection) {
+            return;
+        }
+        let Some(chunk) = upload.chunks.get(upload.index as usize).cloned() else { return };
+        let Upload { round, attempt, index, .. } = upload;
+        let part = wire::UploadPart { round, attempt, index, chunk };
+        self.watch.uploads(from, &part);
+        let Some(line) = self.lines.get_mut(from) else { return };
+        match line.send(true, part.encoded_len(), self.now) {
+            Fate::Arrives { at, connection } => {
+                let free = line.free_up().unwrap_or(at);
+                self.push(at, Happening::Part { from, connection, part });
+                upload.index += 1;
+                self.push(free, Happening::NextPart { from, upload });
+            }
+            Fate::Breaks => self.breaks(from),
+            Fate::Nowhere => {}
         }
     }
 
