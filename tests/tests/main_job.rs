@@ -1,5 +1,7 @@
 //! The demo's path in small: real processes, real TLS, a SIGKILL, a rejoin, and a sum that is exactly the survivors'.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{collections::BTreeSet, fs};
 
 use consilium_coordinator::store::{InputLayout, SqliteStore, Store as _, StoredJob};
