@@ -4,7 +4,7 @@
 //! Sans-IO. What happened comes in ([`Input`]); what to do comes out ([`Effect`]), in order: a record or a debit must be
 //! durable before any effect after it is executed. The coordinator is not believed: an announcement must follow from the
 //! signed plan, the adapter must be the one that this client computed from published sums, and every message of the
-//! protocol is checked by the protocol's own client ([`Participant`]).
+//! protocol is checked by the protocol's own client ([`Participant`](consilium_crypto::secagg::client::Participant)).
 //!
 //! One masked vector, one vote and one answer per attempt, ever: the attempt is recorded before the first key leaves, the
 //! debit and the header before the first masked byte, the vote and the answer before they are said. After a restart the
