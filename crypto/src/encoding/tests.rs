@@ -341,7 +341,10 @@ fn a_step_of_its_own_is_the_sum_with_noise_and_nothing_else() {
     let variance = noisy.iter().map(|&v| (v * v) as f64).sum::<f64>() / 20_002.0;
     assert!((variance / 810_000.0 - 1.0).abs() < 5.0 * libm::sqrt(2.0 / 20_002.0), "{variance}");
     let mut lot = LotSum::new(&encoding);
-    assert_eq!(lot.add_patient(&[0.005; 20_000], 1.0, true, &mut BulkRng::new([15; 32])), Ok(Patient::Counted));
+    assert_eq!(
+        lot.add_patient(&[0.005; 20_000], 1.0, true, &mut BulkRng::new([15; 32])),
+        Ok(Patient::Counted)
+    );
     let plain = lot.values().to_vec();
     let sum = lot.finish_here(&noise, &mut BulkRng::new([14; 32]));
     assert!(sum.iter().zip(&plain).zip(&noisy).all(|((sum, plain), noise)| sum - plain == *noise));
