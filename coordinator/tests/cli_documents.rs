@@ -446,7 +446,7 @@ fn a_plan_is_made_and_explained_in_each_unit() {
     assert_eq!(numbers["sigma"], numbers["sigma_share"]);
     assert!(text.contains("one patient, even if every other party colludes"), "{text}");
     assert!(
-        text.contains("noise of one organization    σ      ")
+        text.contains("noise of one alone       σ      ")
             && text.contains("local steps, a round            2")
     );
     // Rounding what is sent is far below its noise: 16 units or more.

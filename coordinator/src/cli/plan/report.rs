@@ -163,11 +163,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "scale                    s      {}", self.scale)?;
         writeln!(f, "sensitivity              Δ      {:.2} ring units", self.sensitivity)?;
-        let whose = if self.privacy_unit == PrivacyUnit::PatientLocal {
-            "of one organization"
-        } else {
-            "of h together"
-        };
+        let alone = self.privacy_unit == PrivacyUnit::PatientLocal;
+        let whose = if alone { "of one alone" } else { "of h together" };
         writeln!(f, "noise {whose:<19}σ      {:.2} ring units", self.sigma)?;
         writeln!(f, "noise of each            σ_i    {:.2} ring units", self.sigma_share)?;
         writeln!(

@@ -34,17 +34,14 @@ impl Template {
         let adapter = self.adapter.fill(model, &labels)?;
         let mut privacy = self.privacy.fill(self.rounds)?;
         let trained = adapter.tensors.iter().filter(|tensor| tensor.trained);
-        let (dimension, beta) = (
-            trained.map(|t| t.shape.iter().map(|&axis| f64::from(axis)).product::<f64>()).sum(),
-            self.encoding.rounding_beta,
-        );
+        let dimension = trained.map(|t| t.shape.iter().map(|&axis| f64::from(axis)).product::<f64>()).sum();
         fill_local(&mut privacy, dimension, cohort.organizations);
-        let encoding = self.encoding.fill(dimension, privacy.clip, labels.len());
-        let encoding = match privacy.unit {
-            PrivacyUnit::None => (Encoding { rounding_beta: beta.unwrap_or(0.0), ..encoding.0 }, encoding.1),
-            _ => encoding,
-        };
-        let narrowest = encoding.1;
+        let beta = self.encoding.rounding_beta;
+        let (mut encoding, narrowest) = self.encoding.fill(dimension, privacy.clip, labels.len());
+        if privacy.unit == PrivacyUnit::None {
+            // Nothing is rounded at random; one that is given is the plan's to refuse.
+            encoding.rounding_beta = beta.unwrap_or(0.0);
+        }
         let mut plan = Plan {
             version: 1,
             job: self.job,
@@ -62,7 +59,7 @@ impl Template {
             task: Task { labels, max_records_per_patient: self.task.max_records_per_patient },
             cohort,
             privacy,
-            encoding: encoding.0,
+            encoding,
             optimizer: self.optimizer,
             evaluation: Evaluation {
                 organization: self.evaluation.organization,
