@@ -16,6 +16,7 @@ use std::{
 };
 
 use consilium_crypto::{digest::Digest, release::AdapterState, sign::sign};
+use consilium_proto::plan::PrivacyUnit;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -187,15 +188,19 @@ pub struct PrivacyEntry {
     pub view: String,
     /// What one record stands for, as the plan says it.
     pub note: String,
-    /// `ε` against the coordinator with the tolerated colluders.
+    /// Whom it protects.
+    pub unit: PrivacyUnit,
+    /// The same in words; for the unit `none`, that it protects nobody.
+    pub protects: String,
+    /// `ε` against the coordinator with the tolerated colluders. Infinite, which JSON has as `null`, where nothing bounds it.
     pub epsilon: f64,
     /// `ε` against everybody else together.
     pub epsilon_local: f64,
     /// `δ` of both.
     pub delta: f64,
-    /// Attempts debited: how many steps of `step` were composed.
+    /// Attempts debited: how many times `step.steps` steps were composed.
     pub debits: u64,
-    /// One step: the numbers of an attempt.
+    /// The numbers of an attempt.
     pub step: Debit,
 }
 
@@ -208,6 +213,11 @@ impl Manifest {
         spent: Spent,
     ) -> Result<Self, ResultError> {
         let plan = loaded.plan.document();
+        // Nothing is promised of an adapter without noise, whoever took part in which attempt.
+        let promised = |epsilon: f64| match plan.privacy.unit {
+            PrivacyUnit::None => f64::INFINITY,
+            _ => epsilon,
+        };
         let organization = loaded.identity.id.to_string();
         let mut files = Vec::new();
         let adapter = [export::ADAPTER_CONFIG, export::ADAPTER_MODEL].map(|file| format!("{ADAPTER}/{file}"));
@@ -236,8 +246,10 @@ impl Manifest {
             privacy: PrivacyEntry {
                 view: format!("the privacy ledger of {organization}"),
                 note: plan.privacy.note.clone(),
-                epsilon: spent.epsilon,
-                epsilon_local: spent.epsilon_local,
+                unit: plan.privacy.unit,
+                protects: plan.privacy.unit.protects().to_owned(),
+                epsilon: promised(spent.epsilon),
+                epsilon_local: promised(spent.epsilon_local),
                 delta: spent.delta,
                 debits: spent.debits,
                 // Round and attempt of an entry are not the step's; the count stands above.

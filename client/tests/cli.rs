@@ -11,7 +11,7 @@ use std::{
     process::{Command, Output},
 };
 
-use cli_support::{Consortium, id};
+use cli_support::{Consortium, id, set_unit};
 use consilium_client::ledger::{Debit, LEDGER_FILE, LedgerFile};
 use consilium_crypto::{
     digest::Digest,
@@ -19,6 +19,7 @@ use consilium_crypto::{
 };
 use consilium_proto::{
     identity::Identity,
+    plan::PrivacyUnit,
     release::initial_state,
     roster::Roster,
     signed::{Kind, Signatures, fingerprint},
@@ -396,6 +397,66 @@ fn the_kept_adapter_is_exported_with_a_signed_manifest() {
     let scores =
         run(&consortium, "evaluate --config site-1.toml --adapter result --data test.csv --json").json();
     assert_eq!(scores["examples"], 36);
+}
+
+#[test]
+fn a_job_without_noise_says_so_wherever_it_is_shown() {
+    let consortium = Consortium::with(|draft| set_unit(&mut draft.plan, PrivacyUnit::None));
+    let text = run(&consortium, "check --config site-1.toml").out;
+    assert!(text.contains("NO PRIVACY: the unit is none") && !text.contains("privacy unit: one"), "{text}");
+    assert!(!text.contains('\u{1b}'), "no colours in a pipe: {text}");
+    let outlook = run(&consortium, "check --config site-1.toml --json").json()["outlook"].clone();
+    assert_eq!((&outlook["unit"], outlook["epsilon_after_all_rounds"].is_null()), (&"none".into(), true));
+
+    let (_, plan) = consortium.verified();
+    fs::create_dir_all(consortium.path("site-1-state/demo")).unwrap();
+    let kept = [&1u32.to_le_bytes()[..], &initial_state(&plan).unwrap().to_bytes()].concat();
+    fs::write(consortium.path("site-1-state/demo/adapter.bin"), kept).unwrap();
+    let line = "export --config site-1.toml --out result";
+    for debits in [0, 1] {
+        if debits > 0 {
+            spend(&consortium, debits);
+        }
+        let privacy = run(&consortium, &format!("{line} --json")).json()["privacy"].clone();
+        assert!(privacy["epsilon"].is_null() && privacy["epsilon_local"].is_null(), "{privacy}");
+        assert_eq!((&privacy["unit"], &privacy["debits"]), (&"none".into(), &debits.into()));
+        assert!(privacy["protects"].as_str().unwrap().starts_with("NOBODY"), "{privacy}");
+    }
+    let text = run(&consortium, line).out;
+    assert!(text.contains("NO PRIVACY") && text.contains("ε = none against the coordinator"), "{text}");
+    let shown = run(&consortium, "ledger show --config site-1.toml --entries").out;
+    assert!(shown.contains("NO PRIVACY") && shown.contains("none"), "{shown}");
+    assert!(run(&consortium, "ledger show --config site-1.toml --json").json()["total"]["epsilon"].is_null());
+
+    // An ε of this organization's own, of whatever kind, forbids it.
+    consortium.edit("site-1.toml", "[data]", "[policy]\nepsilon_per_job = 1e9\n[data]");
+    run(&consortium, "run --config site-1.toml").failed(3, &["ε = inf", "epsilon_per_job allows 1000000000"]);
+}
+
+#[test]
+fn two_guarantees_are_shown_in_every_unit() {
+    for (unit, words) in [
+        (
+            PrivacyUnit::PatientLocal,
+            "privacy unit: one patient, whoever colludes (a title stands for a patient), 3 local steps",
+        ),
+        (
+            PrivacyUnit::Organization,
+            "privacy unit: one organization (a title stands for a patient), 3 local steps",
+        ),
+    ] {
+        let consortium = Consortium::with(|draft| {
+            set_unit(&mut draft.plan, unit);
+            draft.plan.privacy.epsilon = 100.0;
+        });
+        let all = consortium.verified().1.derived().guarantees(20, 1e-5).unwrap();
+        let text = run(&consortium, "check --config site-1.toml").out;
+        assert!(text.contains(words), "{text}");
+        let (central, local) =
+            (format!("{:.4} against the coord", all.central), format!("{:.4} against", all.local));
+        assert!(text.contains(&central) && text.contains(&local), "{text}");
+        assert_eq!(all.central == all.local, unit == PrivacyUnit::PatientLocal);
+    }
 }
 
 #[test]

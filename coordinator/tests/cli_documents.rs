@@ -210,6 +210,7 @@ fn a_plan_is_what_follows_from_template_roster_and_model() {
     let scale = document.encoding.scale;
     assert!(scale >= least && scale / 2.0 < least && scale.log2().fract() == 0.0, "{scale}");
     let needed = derived.encoding.ring_width(3, 40.0, derived.sigma_share).unwrap();
+    assert_eq!(needed, derived.ring_needed);
     assert_eq!(document.encoding.ring_bits, needed, "the least that fits");
     // The model's digests are those of its files.
     for (digest, name) in [
@@ -406,6 +407,76 @@ fn a_plan_that_outspends_its_budget_is_warned_about() {
     assert!(pays < 10);
     let text = desk.ok("plan check p.toml");
     assert!(text.contains(&format!("WARNING: the budget ε = 2 pays for {pays} of 10 rounds")), "{text}");
+}
+
+/// The template for a unit in which organizations send deltas.
+fn template_of(unit: &str, without: &[&str], steps: u32) -> String {
+    let lines = TEMPLATE.lines().filter(|line| !without.iter().any(|field| line.starts_with(field)));
+    let (privacy, adam) = ("note = \"a title stands for a patient\"", ["kind", "beta1", "beta2"]);
+    let text: String = lines
+        .filter(|line| {
+            !adam.iter().any(|field| line.starts_with(field)) && !line.starts_with("epsilon = 1e-8")
+        })
+        .fold(String::new(), |all, line| all + line + "\n");
+    text.replace("learning_rate = 0.02", "kind = \"fedavg\"\nlearning_rate = 1.0")
+        .replace(privacy, &format!("{privacy}\nunit = \"{unit}\""))
+        .replace(
+            "[optimizer]",
+            &format!("[privacy.local]\nsteps = {steps}\nlearning_rate = 0.5\n\n[optimizer]"),
+        )
+}
+
+#[test]
+fn a_plan_is_made_and_explained_in_each_unit() {
+    let desk = Desk::new();
+    consortium(&desk);
+    let tiny = vectors("tiny").display().to_string();
+    let make = |template: &str| {
+        let _ = std::fs::remove_file(desk.path("p.toml"));
+        let said = new_plan(&desk, template, &tiny);
+        assert_eq!(said.code, 0, "{said:?}");
+        let text = desk.ok("plan check p.toml");
+        (desk.json("plan check p.toml --json")["numbers"].clone(), text)
+    };
+    let (numbers, text) = make(&template_of("patient-local", &["largest_lot", "noise_multiplier"], 2));
+    assert_eq!((&numbers["privacy_unit"], &numbers["local_steps"]), (&json!("patient-local"), &json!(2)));
+    assert_eq!(numbers["epsilon"], numbers["epsilon_local"], "own noise alone, both");
+    // Ten rounds of two steps, and a round in reserve.
+    assert_eq!(numbers["attempts_in_budget"], 11);
+    assert_eq!(numbers["sigma"], numbers["sigma_share"]);
+    assert!(text.contains("one patient, even if every other party colludes"), "{text}");
+    assert!(
+        text.contains("noise of one alone       σ      ")
+            && text.contains("local steps, a round            2")
+    );
+    // Rounding what is sent is far below its noise: 16 units or more.
+    let document = desk.json("plan show p.toml --json")["document"].clone();
+    let (scale, z) = (&document["privacy"]["local"]["update_scale"], &numbers["noise_multiplier"]);
+    let noise = 0.5 * 2f64.sqrt() * z.as_f64().unwrap() / (100.0 / 3.0);
+    assert!((16.0..=32.0).contains(&(scale.as_f64().unwrap() * noise)), "{scale} {noise}");
+
+    let without = ["largest_lot", "expected_lot", "noise_multiplier"];
+    let (numbers, text) = make(&template_of("organization", &without, 2));
+    assert!(numbers["epsilon"].as_f64().unwrap() > 0.85 * 6.0 && numbers["epsilon"].as_f64().unwrap() <= 6.0);
+    assert!(numbers["epsilon_local"].as_f64() > numbers["epsilon"].as_f64());
+    assert_eq!(numbers["attempts_in_budget"], 11);
+    assert!(text.contains("protects one organization's whole contribution"), "{text}");
+
+    let without = ["largest_lot", "expected_lot", "noise_multiplier", "epsilon = 6.0", "delta"];
+    let none = template_of("none", &without, 2);
+    let refused = new_plan(&desk, &none, &tiny);
+    assert!(refused.err.contains("write i_accept_no_privacy = true"), "{refused:?}");
+    let none = none.replace("unit = \"none\"", "unit = \"none\"\ni_accept_no_privacy = true");
+    let (numbers, text) = make(&none);
+    for field in ["epsilon", "epsilon_local", "epsilon_budget"] {
+        assert!(numbers[field].is_null(), "{field}: {numbers}");
+    }
+    assert!(
+        text.contains("NO PRIVACY: protects NOBODY") && text.contains("ε = none  against everybody"),
+        "{text}"
+    );
+    assert!(!text.contains("budget") && !text.contains("\x1b["), "no colours in a pipe: {text}");
+    assert!(desk.ok("plan show p.toml").contains("NO PRIVACY: protects NOBODY"));
 }
 
 #[test]

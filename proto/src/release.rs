@@ -6,7 +6,7 @@
 use consilium_crypto::{
     digest::Digest,
     encoding::{Metrics, centered_sum},
-    release::{AdapterState, mean_from_sum},
+    release::{AdapterState, mean_from_sum, mean_of_deltas},
     ring,
     sign::{Signature, SigningKey, sign, verify},
 };
@@ -96,13 +96,20 @@ pub fn apply_sum(
     let sum = centered_sum(&values, derived.ring.bits());
     let document = plan.document();
     let survivors = u32::try_from(survivors).map_err(|e| e.to_string())?;
-    let (lot, n) = (document.privacy.expected_lot, document.cohort.organizations);
+    let n = document.cohort.organizations;
     let trained = sum.get(..derived.manifest.dimension()).ok_or("the sum is too short")?;
-    let mean =
-        mean_from_sum(trained, document.encoding.scale, lot, survivors, n).map_err(|e| e.to_string())?;
-    let sigma = derived.sigma_share * f64::from(survivors).sqrt();
-    let metrics = derived.encoding.metrics(&sum, lot, survivors, n, sigma).ok_or("the sum has no metrics")?;
-    state.apply(&mean).map_err(|e| e.to_string())?;
+    let scale = derived.update.params().scale;
+    let deltas = document.privacy.unit.sends_deltas();
+    // Where organizations send deltas, each survivor counts once.
+    let lot = if deltas { f64::from(n) } else { document.privacy.expected_lot };
+    let sigma = derived.metrics_sigma * f64::from(survivors).sqrt();
+    let metrics = derived.update.metrics(&sum, lot, survivors, n, sigma).ok_or("the sum has no metrics")?;
+    let applied = if deltas {
+        mean_of_deltas(trained, scale, survivors).and_then(|mean| state.apply_deltas(&mean))
+    } else {
+        mean_from_sum(trained, scale, lot, survivors, n).and_then(|mean| state.apply(&mean))
+    };
+    applied.map_err(|e| e.to_string())?;
     Ok(metrics)
 }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use consilium_proto::plan::PrivacyUnit;
 
 use crate::{
     log::Log,
@@ -44,6 +45,7 @@ Examples:
   consilium-sim run --organizations 100 --dimension 45000 --dropout 0.2
   consilium-sim run --organizations 5 --rounds 2 --crash 7 --crash 30 --log events.txt
   consilium-sim run --loss 0.01 --stragglers 0.1 --seed 7 --json
+  consilium-sim run --unit patient-local --local-steps 8 --rounds 5
 
 The same flags give the same digests. A run that fails prints the command that repeats it.")]
 pub struct Run {
@@ -89,6 +91,15 @@ pub struct Run {
     /// Expected lot of an organization, patients.
     #[arg(long, default_value_t = 30.0)]
     lot: f64,
+    /// Whom the plan protects: patient, patient-local, organization, none.
+    #[arg(long, value_name = "UNIT", default_value = "patient", value_parser = unit)]
+    unit: PrivacyUnit,
+    /// Steps that each organization takes by itself in a round; every unit but patient.
+    #[arg(long, default_value_t = 4)]
+    local_steps: u32,
+    /// Step size of those.
+    #[arg(long, default_value_t = 1.0)]
+    local_rate: f64,
     /// Decides everything that is drawn.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -98,6 +109,13 @@ pub struct Run {
     /// End with one line of JSON instead of a table.
     #[arg(long)]
     json: bool,
+}
+
+fn unit(word: &str) -> Result<PrivacyUnit, String> {
+    let units =
+        [PrivacyUnit::Patient, PrivacyUnit::PatientLocal, PrivacyUnit::Organization, PrivacyUnit::None];
+    let known = units.into_iter().find(|unit| unit.name() == word);
+    known.ok_or_else(|| format!("it must be one of {}", units.map(PrivacyUnit::name).join(", ")))
 }
 
 /// Runs what the command line says.
@@ -160,6 +178,8 @@ impl Run {
         scenario.training = Duration::try_from_secs_f64(self.training)
             .map_err(|error| format!("training is {}: {error}", self.training))?;
         scenario.lot = self.lot;
+        (scenario.unit, scenario.local_steps, scenario.local_rate) =
+            (self.unit, self.local_steps, self.local_rate);
         scenario.seed = self.seed;
         Ok(scenario)
     }
@@ -198,7 +218,7 @@ mod tests {
         let help = Arguments::command().find_subcommand_mut("run").unwrap().render_long_help().to_string();
         let examples: Vec<_> =
             help.lines().map(str::trim).filter(|line| line.starts_with("consilium-sim run")).collect();
-        assert_eq!(examples.len(), 4, "{help}");
+        assert_eq!(examples.len(), 5, "{help}");
         for example in examples {
             let Command::Run(run) = Arguments::try_parse_from(example.split_whitespace()).unwrap().command;
             run.scenario().unwrap().check().unwrap();

@@ -150,6 +150,15 @@ impl ClientHost {
         (self.journal.len() + self.debits.len()) as u64
     }
 
+    /// The debits on its disk.
+    ///
+    /// # Errors
+    ///
+    /// In words, when a line is none.
+    pub fn debits(&self) -> Result<Vec<Debit>, String> {
+        lines(&self.debits)
+    }
+
     /// Attempts it declined, with the check that failed.
     pub fn declined(&self) -> &[(u32, u32, String)] {
         &self.declined

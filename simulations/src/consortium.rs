@@ -7,7 +7,7 @@ use consilium_proto::{
     identity::Identity,
     ids::Id,
     plan::{
-        Adapter, AdapterMode, Cohort, Encoding, Evaluation, Model, Optimizer, Plan, Pooling, Privacy,
+        Adapter, AdapterMode, Cohort, Encoding, Evaluation, Local, Model, Optimizer, Plan, Pooling, Privacy,
         PrivacyUnit, Retries, Task, Tensor, VerifiedPlan,
     },
     roster::{Party, Roster, VerifiedRoster},
@@ -98,9 +98,14 @@ fn id(text: &str) -> Id {
 fn plan(scenario: &Scenario, roster: Digest) -> Result<Plan, Refused> {
     let shape = task::shape(scenario.dimension);
     let (labels, features) = (shape.labels, shape.features);
+    let unit = scenario.unit;
+    let (none, patients) =
+        (unit == PrivacyUnit::None, matches!(unit, PrivacyUnit::Patient | PrivacyUnit::PatientLocal));
     let tensor = |name: &str, shape| Tensor { name: name.into(), shape, bound: 0.0, trained: true };
     let nothing = Digest::of(b"the built-in convex task has no base model");
-    let clip = 1.0;
+    // Of one patient's gradient, or of a delta of so many steps.
+    let clip = if unit.sends_deltas() && !patients { f64::from(scenario.local_steps) } else { 1.0 };
+    let only = |holds: bool, value: f64| if holds { value } else { 0.0 };
     let mut plan = Plan {
         version: 1,
         job: id("simulation"),
@@ -126,25 +131,30 @@ fn plan(scenario: &Scenario, roster: Digest) -> Result<Plan, Refused> {
             allow_no_colluders: scenario.colluders == 0,
         },
         privacy: Privacy {
-            unit: PrivacyUnit::Patient,
+            unit,
             note: "simulated".into(),
-            delta: 1e-6,
+            delta: only(!none, 1e-6),
             // A simulation studies the protocol, not a budget: wide enough for any number of attempts.
-            epsilon: 1e4,
+            epsilon: only(!none, 1e4),
             sampling_rate: scenario.sampling_rate,
-            expected_lot: scenario.lot * f64::from(scenario.organizations),
-            largest_lot: scenario.lot,
+            expected_lot: only(patients, scenario.lot * f64::from(scenario.organizations)),
+            largest_lot: only(unit == PrivacyUnit::Patient, scenario.lot),
             clip,
-            noise_multiplier: scenario.noise_multiplier,
+            noise_multiplier: only(!none, scenario.noise_multiplier),
+            i_accept_no_privacy: none,
+            local: unit.sends_deltas().then(|| local(scenario, shape.parameters())),
         },
         encoding: Encoding {
             scale: scale(shape.parameters(), clip),
             ring_bits: 32,
             metrics_share: 0.05,
             loss_max: 10.0,
-            rounding_beta: 0.01,
+            rounding_beta: only(!none, 0.01),
         },
-        optimizer: Optimizer::Sgd { learning_rate: 2.0 },
+        optimizer: match unit {
+            PrivacyUnit::Patient => Optimizer::Sgd { learning_rate: 2.0 },
+            _ => Optimizer::FedAvg { learning_rate: 1.0 },
+        },
         evaluation: Evaluation { organization: organization(0), every_rounds: 1, max_examples: 1000 },
         deadlines: scenario.deadlines.clone(),
         retries: Retries { max_attempts: scenario.max_attempts },
@@ -161,9 +171,25 @@ fn plan(scenario: &Scenario, roster: Digest) -> Result<Plan, Refused> {
     };
     // The width follows from the noise, which follows from the rest.
     let derived = plan.derive()?;
-    let width = derived.encoding.ring_width(scenario.organizations, scenario.lot, derived.sigma_share);
-    plan.encoding.ring_bits = width.map_or(32, |bits| bits.max(8));
+    plan.encoding.ring_bits = derived.ring_needed.max(8);
     Ok(plan)
+}
+
+/// The local steps. The finished delta's norm is what the steps' clipped gradients and their noise come to, with room.
+fn local(scenario: &Scenario, parameters: u32) -> Local {
+    let (steps, learning_rate) = (scenario.local_steps, scenario.local_rate);
+    if scenario.unit != PrivacyUnit::PatientLocal {
+        return Local { steps, learning_rate, update_clip: None, update_scale: None };
+    }
+    let k = f64::from(steps);
+    let noise = scenario.noise_multiplier * (k * f64::from(parameters)).sqrt() / scenario.lot;
+    let update_clip = learning_rate * (k + 1.5 * noise);
+    Local {
+        steps,
+        learning_rate,
+        update_clip: Some(update_clip),
+        update_scale: Some(scale(parameters, update_clip)),
+    }
 }
 
 /// The power of two from `4·√d / C` on, at which rounding raises the sensitivity by about one percent.

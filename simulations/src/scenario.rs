@@ -6,6 +6,7 @@ use std::{
 };
 
 use consilium_crypto::secagg::{Params, Step};
+use consilium_proto::plan::PrivacyUnit;
 use thiserror::Error;
 
 /// One simulation. Everything but the numbers follows from the seed.
@@ -48,6 +49,12 @@ pub struct Scenario {
     pub sampling_rate: f64,
     /// Noise multiplier `z` of the guaranteed honest survivors' noise together.
     pub noise_multiplier: f64,
+    /// Whom the plan protects.
+    pub unit: PrivacyUnit,
+    /// Steps that each organization takes by itself in a round, where the unit has any.
+    pub local_steps: u32,
+    /// Step size of those.
+    pub local_rate: f64,
     /// How long each step may take.
     pub deadlines: consilium_proto::plan::Deadlines,
     /// Faults at exact places, beside the drawn ones.
@@ -143,6 +150,9 @@ impl Scenario {
             lot: 30.0,
             sampling_rate: 0.5,
             noise_multiplier: 1.0,
+            unit: PrivacyUnit::Patient,
+            local_steps: 4,
+            local_rate: 1.0,
             deadlines: consilium_proto::plan::Deadlines {
                 wait_s: 120,
                 advertise_s: 30,

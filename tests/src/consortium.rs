@@ -218,6 +218,8 @@ fn plan(roster: Digest, shape: &Shape) -> Plan {
             largest_lot: 0.2 * shape.records as f64,
             clip: 1.0,
             noise_multiplier: 1.0,
+            i_accept_no_privacy: false,
+            local: None,
         },
         encoding: Encoding {
             scale: 256.0,

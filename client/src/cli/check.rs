@@ -47,11 +47,13 @@ struct Outlook {
     expected_lot: f64,
     trained_parameters: usize,
     upload_bytes_per_attempt: usize,
-    unit: &'static str,
+    unit: PrivacyUnit,
+    /// Steps that this organization takes by itself in a round; 0: one, together with the others.
+    local_steps: u32,
     note: String,
     delta: f64,
     epsilon_budget: f64,
-    /// If every round takes one attempt and this organization takes part in all of them.
+    /// Infinite (`null`) where nothing bounds it. If every round takes one attempt and this organization takes part in all of them.
     epsilon_after_all_rounds: f64,
     epsilon_local_after_all_rounds: f64,
     epsilon_spent: f64,
@@ -128,7 +130,8 @@ fn look(path: &Path, report: &mut Report) -> Option<()> {
         match state.length() {
             0 => "nothing has been spent of this data set".to_owned(),
             debits => {
-                format!("{debits} debits of all jobs, ε = {:.4} at δ = {:e}", spent.epsilon, spent.delta)
+                let epsilon = output::epsilon(spent.epsilon);
+                format!("{debits} debits of all jobs, ε = {epsilon} at δ = {:e}", spent.delta)
             }
         }
     });
@@ -198,9 +201,8 @@ fn outlook(
         expected_lot: data.patients() as f64 * privacy.sampling_rate,
         trained_parameters: derived.manifest.dimension(),
         upload_bytes_per_attempt: derived.ring.packed_len(derived.vector_len),
-        unit: match privacy.unit {
-            PrivacyUnit::Patient => "patient",
-        },
+        unit: privacy.unit,
+        local_steps: privacy.local.as_ref().map_or(0, |local| local.steps),
         note: privacy.note.clone(),
         delta: privacy.delta,
         epsilon_budget: privacy.epsilon,
@@ -216,11 +218,6 @@ fn outlook(
 impl Outlook {
     fn text(&self) -> String {
         let Self { organization, consortium, job, coordinator, rounds, max_attempts, patients, .. } = self;
-        let note = if self.note.is_empty() { String::new() } else { format!(" ({})", self.note) };
-        let fits = match &self.budget_refusal {
-            Some(refusal) => format!("it would decline every attempt: {refusal}"),
-            None => format!("{} attempts fit into what is left", self.attempts_that_fit),
-        };
         let evaluates =
             if self.evaluates { "\n  it evaluates the public test set for everybody" } else { "" };
         format!(
@@ -229,19 +226,45 @@ impl Outlook {
              up to {rounds} rounds, at most {max_attempts} attempts each; a lot draws about {:.1} of {patients} patients (this \
              number stays here)\n  \
              an attempt uploads {} masked bytes for {} trained parameters\n  \
-             privacy unit: one {}{note}\n  \
-             ε after all rounds, one attempt each: {:.4} against the coordinator with the tolerated colluders, {:.4} against \
-             everybody else, δ = {:e}\n  \
-             the plan's budget is ε = {}; this job has spent {:.4}; {fits}{evaluates}\n",
+             {}{evaluates}\n",
             self.expected_lot,
             self.upload_bytes_per_attempt,
             self.trained_parameters,
-            self.unit,
-            self.epsilon_after_all_rounds,
-            self.epsilon_local_after_all_rounds,
+            self.privacy(),
+        )
+    }
+
+    /// Whom it protects and by how much, two guarantees; or, in red, that it protects nobody.
+    fn privacy(&self) -> String {
+        let note = if self.note.is_empty() { String::new() } else { format!(" ({})", self.note) };
+        let fits = match &self.budget_refusal {
+            Some(refusal) => format!("it would decline every attempt: {refusal}"),
+            None => format!("{} attempts fit into what is left", self.attempts_that_fit),
+        };
+        if self.unit == PrivacyUnit::None {
+            let red = output::red("NO PRIVACY: the unit is none, no noise is added, ε is none");
+            return format!(
+                "{red}{note}\n  what one patient's records change may show in the published sums; {fits}"
+            );
+        }
+        let steps = match self.local_steps {
+            0 => String::new(),
+            steps => format!(", {steps} local steps a round"),
+        };
+        let whom = match self.unit {
+            PrivacyUnit::PatientLocal => "patient, whoever colludes",
+            unit => unit.name(),
+        };
+        format!(
+            "privacy unit: one {whom}{note}{steps}\n  \
+             ε after all rounds, one attempt each: {} against the coordinator with the tolerated colluders, {} against \
+             everybody else, δ = {:e}\n  \
+             the plan's budget is ε = {}; this job has spent {}; {fits}",
+            output::epsilon(self.epsilon_after_all_rounds),
+            output::epsilon(self.epsilon_local_after_all_rounds),
             self.delta,
             self.epsilon_budget,
-            self.epsilon_spent
+            output::epsilon(self.epsilon_spent)
         )
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     run::kept_adapter,
 };
 use clap::Args;
+use consilium_proto::plan::PrivacyUnit;
 
 use super::{Failure, output};
 
@@ -33,15 +34,19 @@ impl Export {
             return output::print_json(&manifest);
         }
         let privacy = &manifest.privacy;
+        let red = match privacy.unit {
+            PrivacyUnit::None => output::red("NO PRIVACY: this adapter was trained without noise") + "\n",
+            _ => String::new(),
+        };
         output::print(&format!(
-            "{}: the adapter of job {} after round {}\nin {}: ε = {:.4} against the coordinator with the tolerated \
-             colluders, {:.4} against everybody else, δ = {:e}, {} debits\nsigned by {}: {}\n",
+            "{}: the adapter of job {} after round {}\n{red}in {}: ε = {} against the coordinator with the tolerated \
+             colluders, {} against everybody else, δ = {:e}, {} debits\nsigned by {}: {}\n",
             self.out.display(),
             manifest.job,
             manifest.round,
             privacy.view,
-            privacy.epsilon,
-            privacy.epsilon_local,
+            output::epsilon(privacy.epsilon),
+            output::epsilon(privacy.epsilon_local),
             privacy.delta,
             privacy.debits,
             manifest.organization,

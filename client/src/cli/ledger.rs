@@ -63,7 +63,7 @@ struct JobSpend {
     spent: Spend,
 }
 
-/// `ε`s are composed from all the entries concerned, never added.
+/// `ε`s are composed from all the entries concerned, never added; infinite (`null`) where nothing bounds them.
 #[derive(Serialize)]
 struct Spend {
     debits: u64,
@@ -141,8 +141,7 @@ impl Shown {
         } else {
             text += "ε is composed anew from the entries, per line; values of ε are not added.\n\n";
             let cells = |name: &str, rounds: String, spent: &Spend| {
-                let (central, local) =
-                    (format!("{:.4}", spent.epsilon), format!("{:.4}", spent.epsilon_local));
+                let (central, local) = (output::epsilon(spent.epsilon), output::epsilon(spent.epsilon_local));
                 vec![
                     name.to_owned(),
                     rounds,
@@ -159,6 +158,11 @@ impl Shown {
             }
             rows.push(cells("all jobs", String::new(), &self.total));
             text += &output::table(&rows);
+            if !self.total.epsilon.is_finite() {
+                let why =
+                    "NO PRIVACY: no ε bounds what was spent; an attempt without noise is among the entries";
+                text += &format!("{}\n", output::red(why));
+            }
         }
         if let Some(budget) = &self.budget {
             text += &format!(
@@ -167,14 +171,28 @@ impl Shown {
             );
         }
         if let Some(entries) = self.entries.as_ref().filter(|entries| !entries.is_empty()) {
-            let head =
-                ["job", "round", "attempt", "q", "z", "z alone", "σ share", "shares", "Δ", "dimension"];
+            let head = [
+                "job",
+                "round",
+                "attempt",
+                "unit",
+                "steps",
+                "q",
+                "z",
+                "z alone",
+                "σ share",
+                "shares",
+                "Δ",
+                "dimension",
+            ];
             let mut rows = vec![head.map(str::to_owned).to_vec()];
             rows.extend(entries.iter().map(|debit| {
                 vec![
                     debit.job.to_string(),
                     debit.round.to_string(),
                     debit.attempt.to_string(),
+                    debit.unit.to_string(),
+                    debit.steps.to_string(),
                     debit.sampling_rate.to_string(),
                     format!("{:.5}", debit.noise_multiplier),
                     format!("{:.5}", debit.local_multiplier),

@@ -1,6 +1,6 @@
 //! Tables for people, JSON for machines.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
 
@@ -21,6 +21,17 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(Failure::local)?;
     print(&(text + "\n"))
+}
+
+/// An ε, or "none" where nothing bounds it.
+pub(crate) fn epsilon(value: f64) -> String {
+    if value.is_finite() { format!("{value:.4}") } else { "none".to_owned() }
+}
+
+/// Text that nobody may overlook: red on a terminal, unless `NO_COLOR` asks for none (no-color.org).
+pub(crate) fn red(text: &str) -> String {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if plain || !io::stdout().is_terminal() { text.to_owned() } else { format!("\x1b[31;1m{text}\x1b[0m") }
 }
 
 /// Columns padded to their widest cell; the first row is the head. Numbers stand on the right.

@@ -6,6 +6,7 @@ use crate::{
     config::{Loaded, today},
     run::{Client, Outcome},
 };
+use consilium_proto::plan::PrivacyUnit;
 use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
@@ -27,6 +28,12 @@ pub(crate) fn run(config: &Path) -> Result<(), Failure> {
         plan = %loaded.plan.digest(),
         coordinator = loaded.config.coordinator,
     );
+    if loaded.plan.document().privacy.unit == PrivacyUnit::None {
+        tracing::error!(
+            event = "no-privacy",
+            "NO PRIVACY: this plan's unit is none: no noise is added, ε is none"
+        );
+    }
     let output = loaded.config.output.folder.clone();
     let runtime = Builder::new_multi_thread().worker_threads(NETWORK_THREADS).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::local(format!("the network threads: {error}")))?;

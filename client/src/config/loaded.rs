@@ -10,7 +10,7 @@ use consilium_crypto::digest::Digest;
 use consilium_proto::{
     identity::Identity,
     pinning::day_of,
-    plan::{Plan, VerifiedPlan},
+    plan::{Plan, PrivacyUnit, VerifiedPlan},
     roster::{Party, Roster, VerifiedRoster},
     signed::{MAX_DOCUMENT_BYTES, Signatures},
 };
@@ -142,9 +142,11 @@ impl Config {
     /// [`ConfigError::Policy`].
     pub fn check_policy(&self, plan: &VerifiedPlan) -> Result<(), ConfigError> {
         let (job, privacy) = (plan.document().job.clone(), &plan.document().privacy);
+        // Without noise there is no ε, and every limit is passed.
+        let epsilon = if privacy.unit == PrivacyUnit::None { f64::INFINITY } else { privacy.epsilon };
         match self.policy.epsilon_per_job {
-            Some(allowed) if privacy.epsilon > allowed => {
-                Err(ConfigError::Policy { job, epsilon: privacy.epsilon, delta: privacy.delta, allowed })
+            Some(allowed) if epsilon > allowed => {
+                Err(ConfigError::Policy { job, epsilon, delta: privacy.delta, allowed })
             }
             _ => Ok(()),
         }

@@ -29,9 +29,9 @@ pub struct Debit {
     pub attempt: u32,
     /// Whose participation is hidden.
     pub unit: PrivacyUnit,
-    /// Noisy steps that the attempt releases: 1 for `patient`.
+    /// Noisy steps that the attempt releases: the plan's local steps for `patient-local`, 1 for the others.
     pub steps: u64,
-    /// Poisson sampling rate `q` of the lot.
+    /// Poisson sampling rate `q` of the lot; 1 for `organization`. This and all numbers below are 0 for `none`.
     pub sampling_rate: f64,
     /// Effective noise multiplier `z_eff` against the coordinator and the tolerated colluders.
     pub noise_multiplier: f64,
@@ -53,37 +53,65 @@ impl Debit {
     /// What `attempt` of `round` under `plan` spends.
     pub fn of(plan: &VerifiedPlan, round: u32, attempt: u32) -> Self {
         let (document, derived) = (plan.document(), plan.derived());
-        let params = derived.central.params();
-        Self {
+        let unprotected = Self {
             job: document.job.clone(),
             plan: plan.digest().to_string(),
             round,
             attempt,
             unit: document.privacy.unit,
             steps: 1,
+            sampling_rate: 0.0,
+            noise_multiplier: 0.0,
+            local_multiplier: 0.0,
+            sigma_share: 0.0,
+            shares: 0,
+            sensitivity: 0.0,
+            dimension: 0,
+            delta: 0.0,
+        };
+        let Some(mechanisms) = &derived.mechanisms else { return unprotected };
+        let params = mechanisms.central.params();
+        Self {
+            steps: mechanisms.steps,
             sampling_rate: params.sampling_rate,
-            noise_multiplier: derived.central.noise_multiplier(),
-            local_multiplier: derived.local.noise_multiplier(),
+            noise_multiplier: mechanisms.central.noise_multiplier(),
+            local_multiplier: mechanisms.local.noise_multiplier(),
             sigma_share: params.sigma_i,
             shares: params.shares,
             sensitivity: params.sensitivity,
             dimension: params.dimension,
             delta: document.privacy.delta,
+            ..unprotected
         }
     }
 
-    /// The mechanism as the coordinator with the tolerated colluders sees it, and as everybody else together does.
-    pub(super) fn mechanisms(&self) -> Result<(Mechanism, Mechanism), PrivacyError> {
+    /// The mechanism of one step as the coordinator with the tolerated colluders sees it, and as everybody else together does;
+    /// `None` for the unit `none`.
+    pub(super) fn mechanisms(&self) -> Result<Option<(Mechanism, Mechanism)>, PrivacyError> {
+        self.mechanisms_with(self.sensitivity)
+    }
+
+    /// The same as one patient is protected by them, which is the unit that all jobs of a data set have in common. Under
+    /// `organization` one patient can turn the contribution into any other within the clip: twice as far as from it to zero.
+    pub(super) fn mechanisms_for_a_patient(&self) -> Result<Option<(Mechanism, Mechanism)>, PrivacyError> {
+        let farther = if self.unit == PrivacyUnit::Organization { 2.0 } else { 1.0 };
+        self.mechanisms_with(farther * self.sensitivity)
+    }
+
+    fn mechanisms_with(&self, sensitivity: f64) -> Result<Option<(Mechanism, Mechanism)>, PrivacyError> {
+        if self.unit == PrivacyUnit::None {
+            return Ok(None);
+        }
         let seen_by = |shares| {
             Mechanism::new(MechanismParams {
                 sampling_rate: self.sampling_rate,
                 sigma_i: self.sigma_share,
                 shares,
-                sensitivity: self.sensitivity,
+                sensitivity,
                 dimension: self.dimension,
             })
         };
-        Ok((seen_by(self.shares)?, seen_by(1)?))
+        Ok(Some((seen_by(self.shares)?, seen_by(1)?)))
     }
 
     /// Checks that the entry means something and that its multipliers follow from its scales.
@@ -102,10 +130,10 @@ impl Debit {
         if self.steps == 0 || self.steps > 1_000_000 {
             return refuse("steps", &self.steps, "it must be 1 to 1000000");
         }
+        let Some((central, local)) = self.mechanisms()? else { return self.check_unprotected() };
         if !(self.delta > 0.0 && self.delta < 1.0) {
             return refuse("delta", &self.delta, "it must be above 0 and below 1");
         }
-        let (central, local) = self.mechanisms()?;
         for (field, recorded, computed) in [
             ("noise_multiplier", self.noise_multiplier, central.noise_multiplier()),
             ("local_multiplier", self.local_multiplier, local.noise_multiplier()),
@@ -118,6 +146,26 @@ impl Debit {
         Ok(())
     }
 
+    /// Of an attempt that promises nothing, no number may look as if it did.
+    fn check_unprotected(&self) -> Result<(), LedgerRefusal> {
+        for (field, value) in [
+            ("sampling_rate", self.sampling_rate),
+            ("noise_multiplier", self.noise_multiplier),
+            ("local_multiplier", self.local_multiplier),
+            ("sigma_share", self.sigma_share),
+            ("shares", self.shares.into()),
+            ("sensitivity", self.sensitivity),
+            ("dimension", self.dimension as f64),
+            ("delta", self.delta),
+        ] {
+            if value != 0.0 {
+                let problem = "it must be 0 for the unit none, which adds no noise".to_owned();
+                return Err(LedgerRefusal::Malformed { field, value: value.to_string(), problem });
+            }
+        }
+        Ok(())
+    }
+
     /// Which attempt this is.
     pub(super) fn key(&self) -> (String, u32, u32) {
         (self.plan.clone(), self.round, self.attempt)
@@ -125,16 +173,13 @@ impl Debit {
 
     /// The ledger's head after this entry.
     pub(super) fn head_after(&self, previous: &Digest) -> Digest {
-        let unit = match self.unit {
-            PrivacyUnit::Patient => "patient",
-        };
         let transcript = Transcript::new("consilium/1/ledger-entry")
             .digest(previous)
             .bytes(self.job.as_str().as_bytes())
             .bytes(self.plan.as_bytes())
             .u64(self.round.into())
             .u64(self.attempt.into())
-            .bytes(unit.as_bytes())
+            .bytes(self.unit.name().as_bytes())
             .u64(self.steps)
             .u64(self.shares.into())
             .u64(self.dimension);

@@ -86,6 +86,15 @@ pub enum LedgerRefusal {
         /// Debits so far, all jobs.
         debits: u64,
     },
+    /// A plan without noise, at an organization that has a budget.
+    #[error(
+        "job {job} adds no noise (privacy.unit = \"none\"): no ε bounds it, and policy.epsilon_total sets one; run it on \
+         another data set, or on a state folder without that budget"
+    )]
+    NoGuarantee {
+        /// The job.
+        job: Id,
+    },
     /// A debit contradicts itself.
     #[error("a debit's {field} is {value}: {problem}")]
     Malformed {

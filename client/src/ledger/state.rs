@@ -7,6 +7,7 @@ use std::{
 
 use consilium_crypto::{
     digest::{Digest, Transcript},
+    privacy::Mechanism,
     secagg::LedgerHead,
     secret::Secret,
 };
@@ -34,7 +35,8 @@ pub struct LedgerState {
 /// What was spent, recomposed from the entries.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spent {
-    /// `ε` against the coordinator with the tolerated colluders. Infinite if the accountant cannot bound it.
+    /// `ε` against the coordinator with the tolerated colluders. Infinite if nothing bounds it: an attempt without noise
+    /// (unit `none`), a job whose plans protect different units, or more than the accountant can count.
     pub epsilon: f64,
     /// `ε` against everybody else together.
     pub epsilon_local: f64,
@@ -47,9 +49,9 @@ pub struct Spent {
 /// What one more attempt leads to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outlook {
-    /// The job's `ε` after it, at the plan's `δ`.
+    /// The job's `ε` after it, at the plan's `δ`; infinite for the unit `none`.
     pub epsilon_after: f64,
-    /// The data set's `ε` after it, over all jobs, at the total budget's `δ`; `None` without a total budget.
+    /// One patient's `ε` after it, over all jobs of the data set, at the total budget's `δ`; `None` without a total budget.
     pub total_after: Option<f64>,
     /// How many more rounds fit after it, of one attempt each; 0: this is the last. Never above the attempts that the plan
     /// still allows.
@@ -109,7 +111,7 @@ impl LedgerState {
         }
         let mut job = self.jobs.get(&debit.job).cloned().unwrap_or_default();
         job.add(&debit)?;
-        self.all.add(&debit)?;
+        self.all.add_for_a_patient(&debit)?;
         self.jobs.insert(debit.job.clone(), job);
         self.seen.insert(key);
         self.heads.push(debit.head_after(&self.digest()));
@@ -122,26 +124,44 @@ impl LedgerState {
     ///
     /// # Errors
     ///
-    /// [`LedgerRefusal::JobBudget`], [`LedgerRefusal::TotalBudget`], with the arithmetic; [`LedgerRefusal::Unbounded`].
+    /// [`LedgerRefusal::JobBudget`], [`LedgerRefusal::TotalBudget`], with the arithmetic; [`LedgerRefusal::NoGuarantee`] for a
+    /// plan of the unit `none` where there is a total budget; [`LedgerRefusal::Unbounded`].
     pub fn admits(
         &self,
         plan: &VerifiedPlan,
         total_budget: Option<(f64, f64)>,
     ) -> Result<Outlook, LedgerRefusal> {
         let document = plan.document();
-        let step = plan.derived().central.steps(1);
         let empty = Tally::default();
         let job = self.jobs.get(&document.job).unwrap_or(&empty);
         let attempts = u64::from(document.rounds) * u64::from(document.retries.max_attempts);
         let most = attempts.saturating_sub(job.debits).max(1);
-        let budget = Budget { epsilon: document.privacy.epsilon, delta: document.privacy.delta };
-        let after = |tally: &Tally, delta| {
-            let mut longer = tally.central.clone();
-            longer.push(step)?;
-            self.memo.epsilon(&longer, delta)
+        // The numbers of an attempt are the same in every round.
+        let attempt = Debit::of(plan, 1, 1);
+        let (Some((step, _)), Some((for_a_patient, _))) =
+            (attempt.mechanisms()?, attempt.mechanisms_for_a_patient()?)
+        else {
+            return match total_budget {
+                Some(_) => Err(LedgerRefusal::NoGuarantee { job: document.job.clone() }),
+                None => {
+                    Ok(Outlook { epsilon_after: f64::INFINITY, total_after: None, rounds_left: most - 1 })
+                }
+            };
         };
-        let epsilon_after = after(job, budget.delta)?;
-        let mut fit = self.memo.remaining(&job.central, step, budget, most)?;
+        let budget = Budget { epsilon: document.privacy.epsilon, delta: document.privacy.delta };
+        // Whether it fits and what it leads to; how many attempts of several steps each fit.
+        let after = |tally: &Tally, step: Mechanism, delta| {
+            let mut longer = tally.central.clone();
+            longer.push(step.steps(attempt.steps))?;
+            if tally.unbounded { Ok(f64::INFINITY) } else { self.memo.epsilon(&longer, delta) }
+        };
+        let remaining = |tally: &Tally, step: Mechanism, budget| {
+            let most = most.saturating_mul(attempt.steps);
+            let fit = self.memo.remaining(&tally.central, step.steps(1), budget, most)?;
+            Ok::<_, LedgerRefusal>(if tally.unbounded { 0 } else { fit / attempt.steps })
+        };
+        let epsilon_after = after(job, step, budget.delta)?;
+        let mut fit = remaining(job, step, budget)?;
         if fit == 0 {
             let (job, debits) = (document.job.clone(), job.debits);
             return Err(LedgerRefusal::JobBudget { job, epsilon: epsilon_after, budget, debits });
@@ -149,8 +169,8 @@ impl LedgerState {
         let mut total_after = None;
         if let Some((epsilon, delta)) = total_budget {
             let budget = Budget { epsilon, delta };
-            let epsilon = after(&self.all, budget.delta)?;
-            let all = self.memo.remaining(&self.all.central, step, budget, most)?;
+            let epsilon = after(&self.all, for_a_patient, budget.delta)?;
+            let all = remaining(&self.all, for_a_patient, budget)?;
             if all == 0 {
                 return Err(LedgerRefusal::TotalBudget { epsilon, budget, debits: self.all.debits });
             }
@@ -167,7 +187,8 @@ impl LedgerState {
             .map_or_else(|| self.spend_of(&Tally::default(), None), |tally| self.spend_of(tally, None))
     }
 
-    /// What all jobs together have spent; at `delta`, or at the smallest among their plans.
+    /// What all jobs together have spent of one patient's privacy; an attempt that protects organizations counts with twice its
+    /// sensitivity. At `delta`, or at the smallest among their plans.
     pub fn spent_in_all(&self, delta: Option<f64>) -> Spent {
         self.spend_of(&self.all, delta)
     }
@@ -175,7 +196,12 @@ impl LedgerState {
     fn spend_of(&self, tally: &Tally, delta: Option<f64>) -> Spent {
         let delta = delta.unwrap_or(tally.delta);
         // What cannot be bounded counts as everything, never as nothing.
-        let epsilon = |steps| self.memo.epsilon(steps, delta).unwrap_or(f64::INFINITY);
+        let epsilon = |steps| {
+            if tally.unbounded {
+                return f64::INFINITY;
+            }
+            self.memo.epsilon(steps, delta).unwrap_or(f64::INFINITY)
+        };
         Spent {
             epsilon: epsilon(&tally.central),
             epsilon_local: epsilon(&tally.local),

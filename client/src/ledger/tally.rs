@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use consilium_crypto::privacy::{Composition, PrivacyError, Step};
+use consilium_crypto::privacy::{Composition, Mechanism, PrivacyError, Step};
+use consilium_proto::plan::PrivacyUnit;
 
 use super::{Budget, Debit};
 
@@ -20,19 +21,49 @@ pub(super) struct Tally {
     pub(super) debits: u64,
     /// The smallest `δ` among them, at which all of them are accounted; 0 without any.
     pub(super) delta: f64,
+    /// No `ε` bounds them: one of them had no noise, or they protect different units and are not counted as a patient's.
+    pub(super) unbounded: bool,
+    /// Whom the first of them protects.
+    unit: Option<PrivacyUnit>,
 }
 
 impl Tally {
-    /// Counts a debit; on an error nothing is counted.
+    /// Counts a debit of a job in the job's own unit; on an error nothing is counted.
     pub(super) fn add(&mut self, debit: &Debit) -> Result<(), PrivacyError> {
-        let (central, local) = debit.mechanisms()?;
+        let mixed = self.unit.is_some_and(|unit| whose(unit) != whose(debit.unit));
+        self.count(debit, debit.mechanisms()?)?;
+        self.unbounded |= mixed;
+        Ok(())
+    }
+
+    /// Counts a debit of any job as one patient is protected by it; on an error nothing is counted.
+    pub(super) fn add_for_a_patient(&mut self, debit: &Debit) -> Result<(), PrivacyError> {
+        self.count(debit, debit.mechanisms_for_a_patient()?)
+    }
+
+    fn count(&mut self, debit: &Debit, step: Option<(Mechanism, Mechanism)>) -> Result<(), PrivacyError> {
         let mut next = self.clone();
-        next.central.push(central.steps(debit.steps))?;
-        next.local.push(local.steps(debit.steps))?;
+        next.unit = next.unit.or(Some(debit.unit));
         next.debits += 1;
-        next.delta = if self.debits == 0 { debit.delta } else { self.delta.min(debit.delta) };
+        match step {
+            None => next.unbounded = true,
+            Some((central, local)) => {
+                next.central.push(central.steps(debit.steps))?;
+                next.local.push(local.steps(debit.steps))?;
+                next.delta = if next.delta == 0.0 { debit.delta } else { next.delta.min(debit.delta) };
+            }
+        }
         *self = next;
         Ok(())
+    }
+}
+
+/// Two units whose `ε` mean the same have the same answer.
+fn whose(unit: PrivacyUnit) -> u8 {
+    match unit {
+        PrivacyUnit::Patient | PrivacyUnit::PatientLocal => 0,
+        PrivacyUnit::Organization => 1,
+        PrivacyUnit::None => 2,
     }
 }
 

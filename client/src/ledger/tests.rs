@@ -2,11 +2,11 @@
 
 use std::{fs, path::PathBuf, time::Instant};
 
-use consilium_proto::plan::VerifiedPlan;
+use consilium_proto::plan::{PrivacyUnit, VerifiedPlan};
 
 use super::*;
 use crate::{
-    config::support::{Consortium, id},
+    config::support::{Consortium, id, set_unit},
     journal::JournalError,
 };
 
@@ -71,8 +71,9 @@ fn jobs_are_composed_together_however_they_were_interleaved() {
         mixed.debit(Debit::of(&second, round, 1)).unwrap();
     }
     let mut one_shot = consilium_crypto::privacy::Composition::new();
-    one_shot.push(first.derived().central.steps(6)).unwrap();
-    one_shot.push(second.derived().central.steps(6)).unwrap();
+    for plan in [&first, &second] {
+        one_shot.push(plan.derived().mechanisms.unwrap().attempts(6).0).unwrap();
+    }
     let all = mixed.spent_in_all(None);
     assert_eq!((all.epsilon, all.debits), (one_shot.epsilon(1e-5).unwrap(), 12));
     let parts = mixed.spent(&id("first")).epsilon + mixed.spent(&id("second")).epsilon;
@@ -294,4 +295,122 @@ fn entries_in_the_wrong_place_are_refused() {
         let text = disk.open().unwrap_err().to_string();
         assert!(text.contains(line) && text.contains(problem), "{text}");
     }
+}
+
+fn plan_in(unit: PrivacyUnit, job: &str) -> VerifiedPlan {
+    let consortium = Consortium::with(|draft| {
+        draft.plan.job = id(job);
+        set_unit(&mut draft.plan, unit);
+    });
+    consortium.verified().1
+}
+
+#[test]
+fn a_local_attempt_debits_its_steps_and_fits_or_not_as_a_whole() {
+    let plan = plan_in(PrivacyUnit::PatientLocal, "demo");
+    let debit = Debit::of(&plan, 1, 1);
+    assert_eq!((debit.steps, debit.shares, debit.noise_multiplier), (3, 1, debit.local_multiplier));
+    assert_eq!(debit.sampling_rate, 0.1);
+    let mut ledger = state();
+    let foreseen = ledger.admits(&plan, None).unwrap().rounds_left + 1;
+    let mut taken = 0;
+    while let Ok(outlook) = ledger.admits(&plan, None) {
+        taken += 1;
+        assert_eq!(taken + outlook.rounds_left, foreseen);
+        ledger.debit(Debit::of(&plan, taken as u32, 1)).unwrap();
+        let spent = ledger.spent(&id("demo"));
+        assert_eq!((spent.epsilon, spent.epsilon), (outlook.epsilon_after, spent.epsilon_local));
+        assert!(spent.epsilon <= 6.0);
+    }
+    assert_eq!(taken, foreseen);
+    let all = plan.derived().guarantees(taken, 1e-5).unwrap();
+    assert_eq!(ledger.spent(&id("demo")).epsilon, all.central);
+    // One more step might fit; one more attempt, of three, does not.
+    assert!(plan.derived().guarantees(taken + 1, 1e-5).unwrap().central > 6.0);
+    // 3 · taken steps, entered one by one.
+    let mut steps = consilium_crypto::privacy::Composition::new();
+    steps.push(plan.derived().mechanisms.unwrap().central.steps(3 * taken)).unwrap();
+    assert_eq!(steps.epsilon(1e-5).unwrap(), all.central);
+}
+
+#[test]
+fn an_organizations_attempt_is_one_full_step_and_counts_twice_as_far_for_a_patient() {
+    let plan = plan_in(PrivacyUnit::Organization, "demo");
+    let debit = Debit::of(&plan, 1, 1);
+    assert_eq!((debit.steps, debit.sampling_rate, debit.shares), (1, 1.0, 2));
+    let ledger = LedgerState::from_debits(id("titles"), SALT, [debit.clone()]).unwrap();
+    let one = plan.derived().guarantees(1, 1e-5).unwrap();
+    let spent = ledger.spent(&id("demo"));
+    assert_eq!((spent.epsilon, spent.epsilon_local), (one.central, one.local));
+    // z = 1 for the organization's own replacement by zero, 1/2 for one patient's: μ = 2, and 9.9973 in closed form.
+    let all = ledger.spent_in_all(None);
+    assert!(all.epsilon > one.central && (all.epsilon / 9.9973 - 1.0).abs() < 0.01, "{}", all.epsilon);
+    // The total budget is a patient's.
+    let between = (one.central + all.epsilon) / 2.0;
+    let fresh = state();
+    let wide = LedgerState::new(id("titles"), SALT);
+    assert!(wide.admits(&plan, Some((all.epsilon + 0.01, 1e-5))).is_ok());
+    let refused = fresh.admits(&plan, Some((between, 1e-5))).unwrap_err();
+    assert!(matches!(refused, LedgerRefusal::TotalBudget { .. }), "{refused}");
+}
+
+#[test]
+fn an_attempt_without_noise_is_entered_and_nothing_bounds_what_it_cost() {
+    let plan = plan_in(PrivacyUnit::None, "open");
+    let mut ledger = state();
+    let outlook = ledger.admits(&plan, None).unwrap();
+    assert!(outlook.epsilon_after.is_infinite() && outlook.rounds_left == 59, "{outlook:?}");
+    let refused = ledger.admits(&plan, Some((1e9, 1e-5))).unwrap_err();
+    assert_eq!(refused, LedgerRefusal::NoGuarantee { job: id("open") });
+    ledger.debit(Debit::of(&plan, 1, 1)).unwrap();
+    let spent = ledger.spent(&id("open"));
+    assert!(spent.epsilon.is_infinite() && spent.epsilon_local.is_infinite() && spent.debits == 1);
+    assert_eq!(serde_json::to_value(spent.epsilon).unwrap(), serde_json::Value::Null);
+    // From then on the data set's total is none, and an organization with a total budget takes part in nothing more.
+    let patient = plan_of("demo", 1.0);
+    assert!(ledger.spent_in_all(None).epsilon.is_infinite());
+    assert!(ledger.admits(&patient, None).is_ok());
+    let refused = ledger.admits(&patient, Some((1e9, 1e-5))).unwrap_err();
+    assert!(matches!(refused, LedgerRefusal::TotalBudget { .. }), "{refused}");
+    // An entry that promises nothing must not look as if it did, and the other way round.
+    let mut sly = Debit::of(&plan, 2, 1);
+    sly.noise_multiplier = 1.0;
+    assert!(matches!(ledger.debit(sly), Err(LedgerRefusal::Malformed { field: "noise_multiplier", .. })));
+    let mut bare = Debit::of(&patient, 1, 1);
+    bare.unit = PrivacyUnit::None;
+    assert!(matches!(ledger.debit(bare), Err(LedgerRefusal::Malformed { .. })));
+}
+
+#[test]
+fn a_job_that_changes_whom_it_protects_has_no_bound_in_one_number() {
+    let (patients, local) = (plan_of("demo", 1.0), plan_in(PrivacyUnit::PatientLocal, "demo"));
+    let same =
+        LedgerState::from_debits(id("titles"), SALT, [Debit::of(&patients, 1, 1), Debit::of(&local, 1, 1)]);
+    assert!(same.unwrap().spent(&id("demo")).epsilon.is_finite(), "both protect one patient");
+    let organizations = plan_in(PrivacyUnit::Organization, "demo");
+    let mixed = [Debit::of(&patients, 1, 1), Debit::of(&organizations, 1, 1)];
+    let mixed = LedgerState::from_debits(id("titles"), SALT, mixed).unwrap();
+    assert!(mixed.spent(&id("demo")).epsilon.is_infinite());
+    assert!(mixed.spent_in_all(None).epsilon.is_finite(), "as one patient's it has one");
+    assert!(matches!(mixed.admits(&patients, None), Err(LedgerRefusal::JobBudget { .. })));
+}
+
+#[test]
+fn units_are_in_the_head_and_survive_the_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(LEDGER_FILE);
+    let plans = [PrivacyUnit::PatientLocal, PrivacyUnit::Organization, PrivacyUnit::None]
+        .map(|unit| plan_in(unit, unit.name()));
+    let (mut file, mut ledger) = LedgerFile::open(&path, &id("titles"), &mut rand::rng()).unwrap();
+    for plan in &plans {
+        let debit = Debit::of(plan, 1, 1);
+        ledger.debit(debit.clone()).unwrap();
+        file.append(&debit).unwrap();
+    }
+    let (read, _) = LedgerFile::read(&path, &id("titles")).unwrap();
+    assert_eq!(read.debits(), ledger.debits());
+    assert_eq!(read.digest(), ledger.digest());
+    let mut other = ledger.debits().to_vec();
+    other[0].unit = PrivacyUnit::Patient;
+    assert_ne!(LedgerState::from_debits(id("titles"), SALT, other).unwrap().digest(), read.digest());
 }

@@ -1,7 +1,9 @@
-//! One lot: draw patients, sum their clipped gradients, add this organization's noise.
+//! What an organization encodes in an attempt, noise included: one lot, or, in units in which organizations send deltas,
+//! what its local steps came to ([`super::local`]).
 //!
-//! The draw is Poisson sampling at the plan's public rate, from the operating system's generator: a seed that the
-//! coordinator knew would void the amplification. An empty lot still yields noise.
+//! One lot: draw patients, sum their clipped gradients, add this organization's noise. The draw is Poisson sampling at the
+//! plan's public rate, from the operating system's generator: a seed that the coordinator knew would void the
+//! amplification. An empty lot still yields noise.
 
 use consilium_crypto::{
     encoding::{LotSum, Patient},
@@ -9,9 +11,10 @@ use consilium_crypto::{
     release::AdapterState,
     ring::RingVector,
 };
-use consilium_proto::plan::VerifiedPlan;
+use consilium_proto::plan::{PrivacyUnit, VerifiedPlan};
 use rand::CryptoRng;
 
+use super::local;
 use crate::{model::AdapterTensors, trainer::Trainer};
 
 /// A lot that could not be made. What was computed of it is thrown away; nothing has left.
@@ -21,7 +24,13 @@ pub struct LotFailed(
     pub &'static str,
 );
 
-/// Draws a lot and encodes it, noise included. How many patients were drawn or dropped stays in here.
+pub(super) fn failed(code: &'static str, why: &dyn std::fmt::Display) -> LotFailed {
+    tracing::error!(%why, "lot failed");
+    LotFailed(code)
+}
+
+/// Draws a lot, or takes the plan's local steps, and encodes what came of it, noise included. How many patients were drawn or
+/// dropped stays in here. What comes out is sent once, in one attempt: the next one draws everything anew.
 ///
 /// # Errors
 ///
@@ -33,22 +42,43 @@ pub fn encode_lot(
     os: &mut impl CryptoRng,
 ) -> Result<RingVector, LotFailed> {
     let mut rng = BulkRng::from_crypto_rng(os);
-    let (document, derived) = (plan.document(), plan.derived());
-    let failed = |code, why: &dyn std::fmt::Display| {
-        tracing::error!(%why, "lot failed");
-        LotFailed(code)
+    let derived = plan.derived();
+    let values = match plan.document().privacy.unit {
+        PrivacyUnit::Patient => {
+            let sum = sum_lot(plan, trainer, &tensors(adapter), &mut rng)?;
+            let noise = noise(plan)?;
+            sum.finish(derived.clamp, &noise, derived.ring.bits(), &mut rng)
+                .map_err(|error| failed("encoding", &error))?
+        }
+        PrivacyUnit::PatientLocal => local::noisy_steps(plan, trainer, adapter, &mut rng)?,
+        PrivacyUnit::Organization => local::contribution(plan, trainer, adapter, &mut rng)?,
+        PrivacyUnit::None => local::without_noise(plan, trainer, adapter, &mut rng)?,
     };
-    let lot = draw(document.privacy.sampling_rate, trainer.patients(), &mut rng);
-    let tensors = tensors(adapter);
-    let mut sum = LotSum::new(&derived.encoding);
+    RingVector::new(derived.ring, values).map_err(|error| failed("encoding", &error))
+}
+
+/// The sampler of this organization's noise.
+pub(super) fn noise(plan: &VerifiedPlan) -> Result<DiscreteGaussian, LotFailed> {
+    DiscreteGaussian::new(plan.derived().sigma_share).map_err(|error| failed("noise", &error))
+}
+
+/// A fresh lot, clipped, rounded and summed; without noise yet.
+pub(super) fn sum_lot<'a>(
+    plan: &'a VerifiedPlan,
+    trainer: &mut dyn Trainer,
+    adapter: &AdapterTensors,
+    rng: &mut BulkRng,
+) -> Result<LotSum<'a>, LotFailed> {
+    let lot = draw(plan.document().privacy.sampling_rate, trainer.patients(), rng);
+    let mut sum = LotSum::new(&plan.derived().encoding);
     let mut wrong = None;
     let mut dropped = 0usize;
     trainer
-        .lot(&tensors, &lot, &mut |patient| match sum.add_patient(
+        .lot(adapter, &lot, &mut |patient| match sum.add_patient(
             patient.gradient,
             patient.loss,
             patient.correct >= 0.5,
-            &mut rng,
+            rng,
         ) {
             Ok(Patient::Counted) => {}
             Ok(Patient::Dropped) => dropped += 1,
@@ -62,17 +92,11 @@ pub fn encode_lot(
         // Local log only: the number depends on the data.
         tracing::warn!("some patients had no finite gradient and were left out of this lot");
     }
-    let clamp =
-        derived.encoding.clamp(document.privacy.largest_lot).map_err(|error| failed("encoding", &error))?;
-    let noise = DiscreteGaussian::new(derived.sigma_share).map_err(|error| failed("noise", &error))?;
-    let values = sum
-        .finish(clamp, &noise, derived.ring.bits(), &mut rng)
-        .map_err(|error| failed("encoding", &error))?;
-    RingVector::new(derived.ring, values).map_err(|error| failed("encoding", &error))
+    Ok(sum)
 }
 
 /// Each patient independently with probability `rate`, rounded down to a multiple of 2⁻⁶⁴.
-fn draw(rate: f64, patients: usize, rng: &mut impl CryptoRng) -> Vec<usize> {
+pub(super) fn draw(rate: f64, patients: usize, rng: &mut impl CryptoRng) -> Vec<usize> {
     if rate >= 1.0 {
         return (0..patients).collect();
     }

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "test-hooks")]
 mod hook;
+mod local;
 pub mod lot;
 #[cfg(feature = "torch")]
 mod start;

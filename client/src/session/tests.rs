@@ -150,6 +150,8 @@ fn plan(roster: &VerifiedRoster, epsilon: f64) -> Plan {
             largest_lot: 10.0,
             clip: 1.0,
             noise_multiplier: 1.0,
+            i_accept_no_privacy: false,
+            local: None,
         },
         encoding: Encoding {
             scale: 64.0,

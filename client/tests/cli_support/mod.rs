@@ -12,8 +12,8 @@ use consilium_proto::{
     identity::Identity,
     ids::Id,
     plan::{
-        Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Optimizer, Plan, Pooling,
-        Privacy, PrivacyUnit, Retries, Task, Tensor, VerifiedPlan,
+        Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Local, Model, Optimizer, Plan,
+        Pooling, Privacy, PrivacyUnit, Retries, Task, Tensor, VerifiedPlan,
     },
     roster::{Roster, VerifiedRoster},
     signed::{Kind, Signatures, fingerprint},
@@ -178,6 +178,25 @@ patient_column = "patient_id"
     )
 }
 
+/// Gives a plan another privacy unit, with the fields that it has.
+pub fn set_unit(plan: &mut Plan, unit: PrivacyUnit) {
+    let fine = unit == PrivacyUnit::PatientLocal;
+    let only = |holds: bool, value: f64| if holds { value } else { 0.0 };
+    let (none, patients) = (unit == PrivacyUnit::None, unit == PrivacyUnit::Patient || fine);
+    let p = &mut plan.privacy;
+    (p.unit, p.i_accept_no_privacy) = (unit, none);
+    (p.delta, p.epsilon) = (only(!none, p.delta), only(!none, p.epsilon));
+    p.noise_multiplier = only(!none, p.noise_multiplier);
+    p.expected_lot = only(patients, p.expected_lot);
+    p.largest_lot = only(unit == PrivacyUnit::Patient, p.largest_lot);
+    plan.encoding.rounding_beta = only(!none, plan.encoding.rounding_beta);
+    if unit.sends_deltas() {
+        let (update_clip, update_scale) = (fine.then_some(100.0), fine.then_some(256.0));
+        p.local = Some(Local { steps: 3, learning_rate: 0.25, update_clip, update_scale });
+        plan.optimizer = Optimizer::FedAvg { learning_rate: 1.0 };
+    }
+}
+
 /// A plan for the tiny model, not yet bound to a roster.
 pub fn plan(job: &str) -> Plan {
     let digest = |file: &str| Digest::of(&fs::read(Path::new(MODEL).join(file)).unwrap());
@@ -219,6 +238,8 @@ pub fn plan(job: &str) -> Plan {
             largest_lot: 2.0,
             clip: 1.0,
             noise_multiplier: 1.0,
+            i_accept_no_privacy: false,
+            local: None,
         },
         encoding: Encoding {
             scale: 256.0,

@@ -20,7 +20,7 @@ pub(super) fn status(status: &wire::JobStatus, plan: Option<&VerifiedPlan>) -> V
         "members": members, "recent": recent,
         "spent": privacy(status.spent.as_ref()), "privacy_unit": status.privacy_unit,
         "privacy_note": document.map(|plan| &plan.privacy.note),
-        "epsilon_budget": document.map(|plan| plan.privacy.epsilon),
+        "epsilon_budget": document.map(|plan| plan.privacy.epsilon).filter(|epsilon| *epsilon > 0.0),
         "upload_bytes": status.upload_bytes, "bytes_in": status.bytes_in, "bytes_out": status.bytes_out,
         "seconds": status.seconds,
     })
@@ -59,6 +59,7 @@ pub(super) fn round(round: &wire::RoundSummary) -> Value {
     })
 }
 
+/// A number that nothing bounds is `null`.
 fn privacy(spent: Option<&wire::Privacy>) -> Option<Value> {
     spent.map(|p| json!({"epsilon": p.epsilon, "epsilon_local": p.epsilon_local, "delta": p.delta}))
 }

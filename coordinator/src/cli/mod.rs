@@ -10,6 +10,7 @@ mod connect;
 mod failure;
 mod json;
 mod keys;
+mod paint;
 mod plan;
 mod roster;
 mod sign;
@@ -71,8 +72,14 @@ enum Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut out = std::io::stdout();
-    match run(cli, &mut out) {
+    let stdout = std::io::stdout();
+    // Colours for people only, and not for those who asked for none (no-color.org).
+    let plain = !stdout.is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let mut out: Box<dyn Write> = if plain { Box::new(stdout) } else { Box::new(paint::Paint::new(stdout)) };
+    let result = run(cli, out.as_mut());
+    // What is left is the painter's last line; a reader that has gone is no failure.
+    let _ = out.flush();
+    match result {
         Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
         Err(failure) => {
             let _ = writeln!(std::io::stderr(), "consilium: {failure}");

@@ -77,10 +77,11 @@ pub(super) fn span(seconds: f64) -> String {
     if hours > 0 { format!("{hours} h {minutes:02} min") } else { format!("{minutes} min {rest:02} s") }
 }
 
-/// An ε. An upper bound stays one: rounded up.
+/// An ε. An upper bound stays one: rounded up. Where nothing bounds it (unit `none`, or more than the accountant can count):
+/// "none".
 pub(super) fn epsilon(value: f64) -> String {
     if !value.is_finite() {
-        return "unbounded".to_owned();
+        return "none".to_owned();
     }
     // The last term turns −0 into 0.
     format!("{:.2}", (value * 100.0 - 1e-9).ceil() / 100.0 + 0.0)
@@ -103,7 +104,7 @@ mod tests {
         assert_eq!(epsilon(4.801), "4.81");
         assert_eq!(epsilon(4.8), "4.80");
         assert_eq!(epsilon(0.0), "0.00");
-        assert_eq!(epsilon(f64::INFINITY), "unbounded");
+        assert_eq!(epsilon(f64::INFINITY), "none");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use consilium_proto::{plan::VerifiedPlan, wire};
 
 use super::{
     Failure, json,
+    paint::NO_PRIVACY,
     table::{Table, bytes, clean, epsilon, span},
     target::{TargetArgs, block_on},
     write_json,
@@ -129,7 +130,19 @@ pub(super) fn rounds_table(rounds: &[wire::RoundSummary]) -> Vec<String> {
         json::TRAINING_VIEW
     )];
     lines.extend(table.lines());
+    lines.extend(unbounded(rounds));
     lines
+}
+
+/// The red line, if nothing bounds what some of these attempts tell.
+pub(super) fn unbounded(rounds: &[wire::RoundSummary]) -> Option<String> {
+    let endless = |round: &wire::RoundSummary| {
+        round
+            .spent
+            .as_ref()
+            .is_some_and(|spent| !spent.epsilon.is_finite() || !spent.epsilon_local.is_finite())
+    };
+    rounds.iter().any(endless).then(|| format!("{NO_PRIVACY}: no ε bounds what these sums tell of a patient"))
 }
 
 /// The whole view: what goes on now, the members, progress, and the last `rows` ended attempts.
@@ -221,9 +234,13 @@ fn members(status: &wire::JobStatus) -> Vec<String> {
 }
 
 fn privacy(status: &wire::JobStatus, plan: Option<&VerifiedPlan>) -> Vec<String> {
-    let unit = clean(&status.privacy_unit);
+    let unit = clean(&status.privacy_unit).replacen("patient-local", "patient, whoever colludes", 1);
     let mut lines = Vec::new();
-    if let Some(spent) = &status.spent {
+    if unit.split(' ').next() == Some("none") {
+        lines.push(format!(
+            "{NO_PRIVACY}: unit {unit}: no noise is added, ε = none against the coordinator, ε = none against everybody else"
+        ));
+    } else if let Some(spent) = &status.spent {
         let budget = plan.map_or_else(String::new, |plan| format!(" of {}", plan.document().privacy.epsilon));
         let colluders = plan.map_or_else(
             || "its tolerated colluders".to_owned(),

@@ -15,6 +15,7 @@ use rand::RngExt as _;
 
 use super::{
     Failure, json,
+    paint::NO_PRIVACY,
     table::{bytes, clean, epsilon, span},
     target::{Target, TargetArgs, block_on},
     view,
@@ -243,6 +244,9 @@ impl Printed {
             let note = plan.map(|plan| plan.document().privacy.note.as_str()).filter(|note| !note.is_empty());
             lines.push(format!("{}; training metrics are of {}", view::now(status), json::TRAINING_VIEW));
             lines.extend(note.map(|note| format!("note: {}", clean(note))));
+            if status.privacy_unit.split(' ').next() == Some("none") {
+                lines.push(format!("{NO_PRIVACY}: no noise is added; ε is none"));
+            }
             self.last = Some((0, 0));
         }
         for (index, round) in status.recent.iter().enumerate() {

@@ -510,6 +510,9 @@ impl Job {
 
     /// The two guarantees if every one of these attempts counts.
     fn cost(&self, attempts: u64) -> Option<Guarantees> {
+        if self.plan.derived().mechanisms.is_none() {
+            return Some(Guarantees::NONE);
+        }
         let nothing = Guarantees { central: 0.0, local: 0.0, delta: self.plan.document().privacy.delta };
         if attempts == 0 { Some(nothing) } else { self.guarantees.get(&attempts).copied() }
     }

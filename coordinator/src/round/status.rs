@@ -86,8 +86,8 @@ impl Job {
 }
 
 fn unit(plan: &consilium_proto::plan::Plan) -> String {
-    let note = &plan.privacy.note;
-    if note.is_empty() { "patient".into() } else { format!("patient ({note})") }
+    let (unit, note) = (plan.privacy.unit, &plan.privacy.note);
+    if note.is_empty() { unit.name().into() } else { format!("{unit} ({note})") }
 }
 
 fn step_name(step: Step) -> &'static str {

@@ -86,6 +86,8 @@ fn documents(identities: &[Arc<Identity>], coordinator: &Identity) -> (VerifiedR
             largest_lot: 10.0,
             clip: 1.0,
             noise_multiplier: 1.0,
+            i_accept_no_privacy: false,
+            local: None,
         },
         encoding: Encoding {
             scale: 64.0,

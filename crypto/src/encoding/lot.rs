@@ -54,13 +54,40 @@ impl<'a> LotSum<'a> {
         correct: bool,
         rng: &mut impl CryptoRng,
     ) -> Result<Patient, EncodingError> {
+        self.add(gradient, loss, if correct { 1.0 } else { 0.0 }, rng)
+    }
+
+    /// The same for one organization's whole contribution: its delta, and the mean loss and accuracy of its
+    /// local training. A sum of one such vector is what the `organization` unit sends. One that is not finite
+    /// counts as zero, which is what the guarantee compares a contribution with.
+    ///
+    /// # Errors
+    ///
+    /// A delta whose length is not the plan's dimension.
+    pub fn add_contribution(
+        &mut self,
+        delta: &[f32],
+        loss: f32,
+        accuracy: f32,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Patient, EncodingError> {
+        self.add(delta, loss, accuracy, rng)
+    }
+
+    fn add(
+        &mut self,
+        gradient: &[f32],
+        loss: f32,
+        correct: f32,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Patient, EncodingError> {
         let params = self.encoding.params();
         let expected = params.dimension as usize;
         if gradient.len() != expected {
             return Err(EncodingError::Length { expected, got: gradient.len() });
         }
         let norm_squared = round::norm_squared(gradient);
-        if !norm_squared.is_finite() || !loss.is_finite() {
+        if !norm_squared.is_finite() || !loss.is_finite() || !correct.is_finite() {
             return Ok(Patient::Dropped);
         }
         let norm = libm::sqrt(norm_squared);
@@ -82,6 +109,14 @@ impl<'a> LotSum<'a> {
             }
         }
         Ok(Patient::Dropped)
+    }
+
+    /// Adds noise (fresh, also to an empty lot) and gives the noisy sum of a step that an organization takes by
+    /// itself, centred, for its own use: `patient-local`, where `noise` has the whole scale `σ`. Neither clamp nor
+    /// ring: nothing of it is sent as it is. `rng` must be seeded by the operating system.
+    pub fn finish_here(mut self, noise: &DiscreteGaussian, rng: &mut impl CryptoRng) -> Vec<i64> {
+        noise.add_to(&mut self.sum, rng);
+        core::mem::take(&mut self.sum)
     }
 
     #[cfg(test)]

@@ -21,11 +21,11 @@ pub struct Metrics {
 }
 
 impl Encoding {
-    /// The two metric coordinates of one patient, before scaling.
-    pub(super) fn metric_values(&self, loss: f32, correct: bool) -> [f32; METRIC_COORDINATES] {
+    /// The two metric coordinates of one patient, before scaling; `correct` is a part of 1.
+    pub(super) fn metric_values(&self, loss: f32, correct: f32) -> [f32; METRIC_COORDINATES] {
         let unit = self.metric_unit();
         let loss = f64::from(loss).clamp(0.0, self.params.loss_max) / self.params.loss_max;
-        [(unit * loss) as f32, if correct { unit as f32 } else { 0.0 }]
+        [(unit * loss) as f32, (unit * f64::from(correct.clamp(0.0, 1.0))) as f32]
     }
 
     /// Reads the metrics out of a released sum of [`Encoding::vector_len`] centred coordinates. `expected_lot`
@@ -52,7 +52,7 @@ impl Encoding {
     }
 
     /// `a`, with the same margin as the gradient's clip.
-    fn metric_unit(&self) -> f64 {
+    pub(super) fn metric_unit(&self) -> f64 {
         self.params.clip * libm::sqrt(self.params.metrics_share / 2.0) * MARGIN
     }
 }

@@ -10,6 +10,10 @@
 //! 3. after aggregation a ring value is lifted to the integer nearest zero ([`centered`]), and the two metric
 //!    coordinates are read out ([`Encoding::metrics`]).
 //!
+//! Two privacy units encode what their local steps came to: `organization` as one contribution of a lot of one
+//! ([`LotSum::add_contribution`]); `patient-local`, whose steps were private one by one ([`LotSum::finish_here`]), and
+//! `none` without randomness ([`Encoding::encode_delta`]).
+//!
 //! Clipping and conditional rounding follow Kairouz, Liu and Steinke, "The Distributed Discrete Gaussian
 //! Mechanism" (ICML 2021, arXiv 2102.06387), section 4, without the rotation and with the rounding drawn per
 //! patient. What the accountant uses is the integer `Δ²` that is checked here, so no floating-point error
@@ -20,6 +24,7 @@
 //! output still reveals more than the sum does and goes straight into secure aggregation.
 
 mod bound;
+mod delta;
 mod lot;
 mod metrics;
 mod round;
@@ -136,8 +141,23 @@ impl Encoding {
     ///
     /// An argument out of range, or a width above 32: lower the scale or the lot.
     pub fn ring_width(&self, n: u32, expected_lot_max: f64, sigma_i: f64) -> Result<u32, EncodingError> {
-        let clamp = self.clamp(expected_lot_max)?;
+        self.ring_width_for(n, self.clamp(expected_lot_max)?, sigma_i)
+    }
+
+    /// The ring's width for sums in which each of `n` organizations' coordinates are clamped to `±clamp`, with noise shares
+    /// of scale `sigma_i` (0: none): `w = ⌊log₂ 2(n·clamp + k·√n·σ_i)⌋ + 1`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoding::ring_width`].
+    pub fn ring_width_for(&self, n: u32, clamp: i64, sigma_i: f64) -> Result<u32, EncodingError> {
         bound::ring_width(n, clamp, sigma_i, self.vector_len())
+    }
+
+    /// `⌊Δ⌋`: no coordinate of a single contribution is larger, so clamping to it changes nothing.
+    pub fn clamp_of_one(&self) -> i64 {
+        // The bound is below 2⁵⁸: the cast is exact enough to be within one, and saturates.
+        libm::floor(self.integer_bound()) as i64
     }
 }
 

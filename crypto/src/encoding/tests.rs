@@ -312,6 +312,77 @@ fn clamp_and_ring_follow_the_lot() {
 }
 
 #[test]
+fn one_contribution_is_bounded_like_a_patient_and_carries_parts_of_correct() {
+    let encoding = encoding(500, 1.0, 200.0, 0.01);
+    let mut rng = BulkRng::new([13; 32]);
+    for delta in [[3.0f32; 500], [1e-3; 500], [f32::MAX; 500]] {
+        let mut lot = LotSum::new(&encoding);
+        assert_eq!(lot.add_contribution(&delta, 2.5, 0.75, &mut rng), Ok(Patient::Counted));
+        assert!(norm_squared(lot.values()) <= u128::from(encoding.integer_bound_squared()));
+        assert!(lot.values().iter().all(|value| value.abs() <= encoding.clamp_of_one()));
+        let metrics = encoding.metrics(lot.values(), 1.0, 1, 1, 0.0).unwrap();
+        // A ring unit is 1/31.6 of the accuracy here.
+        assert!((metrics.accuracy - 0.75).abs() < 0.04 && (metrics.loss - 2.5).abs() < 0.2, "{metrics:?}");
+    }
+    let mut lot = LotSum::new(&encoding);
+    for (delta, accuracy) in [(f32::NAN, 0.5), (0.1, f32::NAN)] {
+        assert_eq!(lot.add_contribution(&[delta; 500], 1.0, accuracy, &mut rng), Ok(Patient::Dropped));
+    }
+    assert!(lot.values().iter().all(|&value| value == 0));
+    // Δ of the example is 856.293.
+    assert_eq!(Encoding::new(DEMO).unwrap().clamp_of_one(), 856);
+}
+
+#[test]
+fn a_step_of_its_own_is_the_sum_with_noise_and_nothing_else() {
+    let encoding = encoding(20_000, 1.0, 600.0, 0.01);
+    let noise = DiscreteGaussian::new(900.0).unwrap();
+    let noisy = LotSum::new(&encoding).finish_here(&noise, &mut BulkRng::new([14; 32]));
+    let variance = noisy.iter().map(|&v| (v * v) as f64).sum::<f64>() / 20_002.0;
+    assert!((variance / 810_000.0 - 1.0).abs() < 5.0 * libm::sqrt(2.0 / 20_002.0), "{variance}");
+    let mut lot = LotSum::new(&encoding);
+    assert_eq!(
+        lot.add_patient(&[0.005; 20_000], 1.0, true, &mut BulkRng::new([15; 32])),
+        Ok(Patient::Counted)
+    );
+    let plain = lot.values().to_vec();
+    let sum = lot.finish_here(&noise, &mut BulkRng::new([14; 32]));
+    assert!(sum.iter().zip(&plain).zip(&noisy).all(|((sum, plain), noise)| sum - plain == *noise));
+}
+
+#[test]
+fn a_delta_is_encoded_without_randomness_and_never_wraps() {
+    let encoding = encoding(3, 2.0, 100.0, 0.01);
+    assert_eq!(encoding.delta_clamp(), 200);
+    let encode = |delta: &[f32], loss, accuracy| {
+        let (ring, counted) = encoding.encode_delta(delta, loss, accuracy, 12).unwrap();
+        assert!(ring.iter().all(|&value| value < 1 << 12));
+        (centered_sum(&ring, 12), counted)
+    };
+    let (values, counted) = encode(&[0.125, -0.135, 1.0], 2.0, 0.5);
+    // To the nearest, ties to even.
+    assert_eq!((&values[..3], counted), (&[12, -14, 100][..], Patient::Counted));
+    let metrics = encoding.metrics(&values, 1.0, 1, 1, 0.0).unwrap();
+    assert!((metrics.accuracy - 0.5).abs() < 0.02 && (metrics.loss - 2.0).abs() < 0.1, "{metrics:?}");
+    // A long one keeps its direction and no more than the clip.
+    let (long, _) = encode(&[3e10, 0.0, -4e10], 0.0, 0.0);
+    let limit = 200.0 * libm::sqrt(0.95) * (1.0 - 1.0 / 1024.0);
+    assert!((long[0] as f64 - 0.6 * limit).abs() <= 0.5 && (long[2] as f64 + 0.8 * limit).abs() <= 0.5);
+    // Metrics that noise carried away stop at the clamp, and so does their sum over all organizations.
+    let (far, _) = encode(&[0.0; 3], 1e9, -1e9);
+    assert_eq!(far, [0, 0, 0, 200, -200]);
+    let width = encoding.ring_width_for(10, encoding.delta_clamp(), 0.0).unwrap();
+    assert_eq!(width, 12, "2·10·200 = 4000 values need 12 bits");
+    let wrapped = centered((10 * 200u32) & ((1 << width) - 1), width);
+    assert_eq!(wrapped, 2000);
+    for (delta, loss) in [([f32::NAN; 3], 0.0), ([f32::MAX; 3], f64::INFINITY), ([0.0; 3], f64::NAN)] {
+        assert_eq!(encode(&delta, loss, 0.0), (vec![0; 5], Patient::Dropped));
+    }
+    assert!(encoding.encode_delta(&[0.0; 2], 0.0, 0.0, 12).is_err());
+    assert!(encoding.encode_delta(&[0.0; 3], 0.0, 0.0, 33).is_err());
+}
+
+#[test]
 fn quantiles_are_the_known_ones() {
     let at = |d: f64| bound::gaussian_quantile(libm::exp2(-40.0) / d);
     assert!((at(4.5e4) - 8.49).abs() < 0.01 && (at(1e7) - 9.10).abs() < 0.01);

@@ -3,7 +3,8 @@
 //! Each coordinate of the sum is an integer in ring units: the plan's scale `s` times the sum of clipped
 //! gradients, plus noise. It is divided by `s·L·|S|/n`, where `L` is the lot that all `n` organizations of
 //! the plan together are expected to draw and `|S|` is how many of them survived the round. The number of
-//! patients that were actually drawn is private, so nothing is ever divided by it.
+//! patients that were actually drawn is private, so nothing is ever divided by it. Where organizations send deltas,
+//! the sum is divided by `s·|S|`: each survivor counts alike.
 
 use alloc::vec::Vec;
 
@@ -34,6 +35,24 @@ pub fn mean_from_sum(
     require(known, "survivors", f64::from(survivors), "at least 1 and at most the cohort")?;
     let divisor = scale * expected_lot * f64::from(survivors) / f64::from(n);
     require(positive(divisor), "scale · expected_lot", divisor, "finite and above 0")?;
+    divide(sum, divisor)
+}
+
+/// The mean of the survivors' deltas: as [`mean_from_sum`], with the divisor `scale · survivors`.
+///
+/// # Errors
+///
+/// `scale` not finite and positive, `survivors` 0, and a coordinate as in [`mean_from_sum`].
+pub fn mean_of_deltas(sum: &[i64], scale: f64, survivors: u32) -> Result<Vec<f32>, ReleaseError> {
+    let positive = |x: f64| x.is_finite() && x > 0.0;
+    require(positive(scale), "scale", scale, "finite and above 0")?;
+    require(survivors > 0, "survivors", f64::from(survivors), "at least 1")?;
+    let divisor = scale * f64::from(survivors);
+    require(positive(divisor), "scale · survivors", divisor, "finite and above 0")?;
+    divide(sum, divisor)
+}
+
+fn divide(sum: &[i64], divisor: f64) -> Result<Vec<f32>, ReleaseError> {
     sum.iter()
         .enumerate()
         .map(|(index, &value)| {

@@ -8,7 +8,7 @@
 //! carries; a change to any operation or to its order is a new number.
 //!
 //! - [`Manifest`]: which tensors an adapter has, how each starts, which are trained.
-//! - [`mean_from_sum`]: the mean update out of the ring sum.
+//! - [`mean_from_sum`], [`mean_of_deltas`]: the mean update out of the ring sum.
 //! - [`Optimizer`] and [`AdapterState`]: one server step, its digests and its bytes.
 //!
 //! The optimizer sees only what is released already, so running it costs no privacy (post-processing).
@@ -30,7 +30,7 @@ use core::fmt;
 
 pub use init::Init;
 pub use manifest::{MAX_NAME_BYTES, MAX_PARAMETERS, MAX_RANK, MAX_TENSORS, Manifest, TensorSpec};
-pub use mean::mean_from_sum;
+pub use mean::{mean_from_sum, mean_of_deltas};
 pub use optimizer::Optimizer;
 pub use state::AdapterState;
 

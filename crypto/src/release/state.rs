@@ -87,6 +87,22 @@ impl AdapterState {
         Ok(())
     }
 
+    /// One server step with the mean *delta* (from [`super::mean_of_deltas`]), for units in which organizations send
+    /// changes of weights: [`Optimizer::FedAvg`] adds it, a gradient method takes its negative for the gradient, which
+    /// is exact. On an error the state is as it was before.
+    ///
+    /// # Errors
+    ///
+    /// As [`AdapterState::apply`].
+    pub fn apply_deltas(&mut self, mean: &[f32]) -> Result<(), ReleaseError> {
+        match self.optimizer {
+            Optimizer::FedAvg { .. } => self.apply(mean),
+            Optimizer::Sgd { .. } | Optimizer::Adam { .. } => {
+                self.apply(&mean.iter().map(|delta| -delta).collect::<Vec<_>>())
+            }
+        }
+    }
+
     /// The trained coordinates, flat, in manifest order: [`Manifest::dimension`] values.
     pub fn trained(&self) -> Vec<f32> {
         let mut flat = Vec::with_capacity(self.manifest.dimension());

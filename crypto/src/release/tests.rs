@@ -158,6 +158,33 @@ fn the_mean_divides_by_public_numbers_only() {
 }
 
 #[test]
+fn the_mean_of_deltas_counts_every_survivor_alike() {
+    let mean = mean_of_deltas(&[848_000, -424, 0, 3], 848.0, 4).unwrap();
+    assert_eq!(mean, [250.0, -0.125, 0.0, (3.0f64 / 3392.0) as f32]);
+    for (scale, survivors) in [(0.0, 4), (f64::NAN, 4), (f64::INFINITY, 1), (848.0, 0)] {
+        assert!(mean_of_deltas(&[1], scale, survivors).is_err(), "{scale} {survivors}");
+    }
+    assert!(mean_of_deltas(&[(1 << 53) + 1], 1.0, 1).is_err());
+}
+
+#[test]
+fn a_delta_is_added_and_a_gradient_method_takes_its_negative() {
+    let deltas = mean(5);
+    let negative: Vec<f32> = deltas.iter().map(|delta| -delta).collect();
+    for optimizer in [Optimizer::adam(0.02), Optimizer::Sgd { learning_rate: 0.5 }] {
+        let (mut by_delta, mut by_gradient) = (run(optimizer, 2), run(optimizer, 2));
+        by_delta.apply_deltas(&deltas).unwrap();
+        by_gradient.apply(&negative).unwrap();
+        assert_eq!(by_delta.to_bytes(), by_gradient.to_bytes());
+    }
+    let averaging = Optimizer::FedAvg { learning_rate: 1.0 };
+    let (mut state, before) = (run(averaging, 1), run(averaging, 1).trained());
+    state.apply_deltas(&deltas).unwrap();
+    let expected = before.iter().zip(&deltas).map(|(weight, delta)| weight + delta);
+    assert!(state.trained().into_iter().eq(expected));
+}
+
+#[test]
 fn a_bad_mean_changes_nothing() {
     let mut state = run(Optimizer::adam(0.02), 3);
     let before = state.to_bytes();

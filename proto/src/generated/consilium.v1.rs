@@ -789,7 +789,7 @@ pub struct JobStatus {
     /// Seconds since the job's first attempt.
     #[prost(double, tag = "15")]
     pub seconds: f64,
-    /// "patient"; the unit that the guarantee protects.
+    /// "patient", "patient-local", "organization" or "none", and the plan's note in brackets: whom the guarantee protects.
     #[prost(string, tag = "16")]
     pub privacy_unit: ::prost::alloc::string::String,
 }
@@ -814,6 +814,7 @@ pub struct MemberStatus {
 }
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct Privacy {
+    /// Both are infinite where nothing bounds them: the unit "none".
     /// Against the coordinator together with the tolerated number of colluders.
     #[prost(double, tag = "1")]
     pub epsilon: f64,

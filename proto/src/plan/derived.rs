@@ -1,18 +1,17 @@
 //! What follows from a plan's numbers, checked with the arithmetic shown.
 
 use consilium_crypto::{
-    encoding::{self, EncodingParams},
-    privacy::{Composition, Mechanism, MechanismParams, PrivacyError},
+    encoding,
+    privacy::{Composition, PrivacyError, Step},
     release::{self, Init, Manifest, TensorSpec},
     ring::RingWidth,
     secagg::Params,
 };
 
-use super::{Optimizer, Plan, PlanError, rule};
-
-/// Smallest scale of one organization's noise, ring units, below which a sum of discrete Gaussians is no longer within
-/// 10⁻¹⁸ of one (Kairouz, Liu, Steinke 2021).
-pub(super) const MIN_SIGMA: f64 = 2.5;
+use super::{
+    Optimizer, Plan, PlanError, rule,
+    units::{self, Mechanisms, Noise},
+};
 
 /// Numbers and checked types that follow from a plan; the same for everyone.
 #[derive(Clone, Debug)]
@@ -21,8 +20,16 @@ pub struct Derived {
     pub manifest: Manifest,
     /// The server optimizer.
     pub optimizer: release::Optimizer,
-    /// How gradients become ring values; its integer bound is the sensitivity `Δ`.
+    /// How one patient's gradient (one organization's delta, in `organization` and `none`) becomes ring values; its integer
+    /// bound is the sensitivity `Δ`.
     pub encoding: encoding::Encoding,
+    /// How what an organization sends becomes ring values: the same, but for `patient-local`, where it is the finished
+    /// delta.
+    pub update: encoding::Encoding,
+    /// Clamp of each coordinate that one organization sends, before its noise, ring units.
+    pub clamp: i64,
+    /// The narrowest ring that holds the sum, bits, before the ring's own minimum.
+    pub ring_needed: u32,
     /// The ring.
     pub ring: RingWidth,
     /// The aggregation protocol's parameters.
@@ -31,15 +38,15 @@ pub struct Derived {
     pub threshold: u32,
     /// Honest contributors guaranteed, `h = m_min − max(t_c, 1)`.
     pub honest: u32,
-    /// Scale of the noise that `h` survivors add together, ring units: `σ = √((z·Δ)² + 2.5²)`, so that the effective
-    /// multiplier after smoothing is the plan's `z`.
+    /// Scale of the noise that the guarantee against the coordinator counts on, ring units: `σ = √((z·Δ)² + 2.5²)`, so that
+    /// the effective multiplier after smoothing is the plan's `z`. 0 in `none`.
     pub sigma: f64,
-    /// Scale of each organization's share of noise, ring units: `σ_i = σ/√h`.
+    /// Scale of the noise that each organization draws, ring units: `σ_i = σ/√h`, and `σ` itself in `patient-local`.
     pub sigma_share: f64,
-    /// One attempt as the coordinator with `t_c` colluders sees it: the noise of `h` survivors is unknown to them.
-    pub central: Mechanism,
-    /// One attempt as everybody else together sees it: one organization's own noise alone.
-    pub local: Mechanism,
+    /// Scale of the noise of one organization's two metric coordinates in the sum, ring units.
+    pub metrics_sigma: f64,
+    /// What one attempt releases, as the accountant sees it; `None` for the unit `none`, which has no guarantee.
+    pub mechanisms: Option<Mechanisms>,
     /// Length of an encoded update: trained coordinates and metrics.
     pub vector_len: usize,
 }
@@ -50,50 +57,21 @@ impl Derived {
         let (threshold, honest) = cohort(plan)?;
         let manifest = manifest(plan)?;
         let optimizer = optimizer(plan)?;
-        let (p, e) = (&plan.privacy, &plan.encoding);
+        let e = &plan.encoding;
         let dimension = u32::try_from(manifest.dimension()).unwrap_or(u32::MAX);
-        let encoding = encoding::Encoding::new(EncodingParams {
-            dimension,
-            clip: p.clip,
-            scale: e.scale,
-            metrics_share: e.metrics_share,
-            loss_max: e.loss_max,
-            beta: e.rounding_beta,
-        })
-        .map_err(|error| broken("encoding", &error))?;
-        let bound = encoding.integer_bound();
-        let target = p.noise_multiplier * bound;
-        let sigma = (target * target + MIN_SIGMA * MIN_SIGMA).sqrt();
-        let sigma_share = sigma / f64::from(honest).sqrt();
-        rule(sigma_share > MIN_SIGMA, "privacy.noise_multiplier", &p.noise_multiplier, || {
-            format!(
-                "one organization's noise has scale σ_i = √((z·Δ)² + 2.5²)/√h = {sigma_share:.3} with Δ = {bound:.1}, \
-                 h = {honest}; it must be above {MIN_SIGMA}: raise encoding.scale to {}",
-                e.scale * 4.0
-            )
-        })?;
-        let mechanism = |shares| {
-            Mechanism::new(MechanismParams {
-                sampling_rate: p.sampling_rate,
-                sigma_i: sigma_share,
-                shares,
-                sensitivity: bound,
-                dimension: encoding.vector_len() as u64,
-            })
-            .map_err(|error| broken("privacy", &error))
-        };
-        let (central, local) = (mechanism(honest)?, mechanism(1)?);
+        let (encoding, update) = units::encodings(plan, dimension)?;
+        let Noise { sigma, sigma_share, mechanisms } = Noise::new(plan, &encoding, honest)?;
+        let (clamp, sent_sigma) = units::sent(plan, &encoding, &update, sigma_share)?;
         let n = plan.cohort.organizations;
         let needed =
-            encoding.ring_width(n, p.largest_lot, sigma_share).map_err(|error| broken("encoding", &error))?;
+            update.ring_width_for(n, clamp, sent_sigma).map_err(|error| broken("encoding", &error))?;
         rule(e.ring_bits >= needed, "encoding.ring_bits", &e.ring_bits, || {
             format!(
-                "{n} organizations with lots of {} and σ_i = {sigma_share:.1} need {needed} bits",
-                p.largest_lot
+                "{n} organizations whose coordinates go to ±{clamp} and σ_i = {sent_sigma:.1} need {needed} bits"
             )
         })?;
         let ring = RingWidth::new(e.ring_bits).map_err(|error| broken("encoding.ring_bits", &error))?;
-        let vector_len = encoding.vector_len();
+        let vector_len = update.vector_len();
         let small = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
         let c = &plan.cohort;
         let parameters = Params::new(
@@ -108,14 +86,17 @@ impl Derived {
             manifest,
             optimizer,
             encoding,
+            update,
+            clamp,
+            ring_needed: needed,
             ring,
             parameters,
             threshold,
             honest,
             sigma,
             sigma_share,
-            central,
-            local,
+            metrics_sigma: units::metrics_sigma(plan, &encoding, &update, sigma_share),
+            mechanisms,
             vector_len,
         })
     }
@@ -124,31 +105,39 @@ impl Derived {
 /// What a number of attempts costs, at the plan's δ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Guarantees {
-    /// ε against the coordinator together with the tolerated colluders.
+    /// ε against the coordinator together with the tolerated colluders; infinite where there is no guarantee.
     pub central: f64,
-    /// ε against everybody else together.
+    /// ε against everybody else together; infinite where there is no guarantee.
     pub local: f64,
     /// δ of both.
     pub delta: f64,
 }
 
+impl Guarantees {
+    /// No guarantee at all.
+    pub const NONE: Self = Self { central: f64::INFINITY, local: f64::INFINITY, delta: 0.0 };
+}
+
 impl Derived {
-    /// The two guarantees after `attempts` attempts from which a byte left. A fraction of a second; keep the result.
+    /// The two guarantees after `attempts` attempts from which a byte left. A fraction of a second; keep the result. For
+    /// the unit `none`, [`Guarantees::NONE`].
     ///
     /// # Errors
     ///
     /// When the accountant cannot bound the loss: too many attempts for so little noise.
     pub fn guarantees(&self, attempts: u64, delta: f64) -> Result<Guarantees, PrivacyError> {
-        let epsilon = |mechanism: &Mechanism| {
+        let Some(mechanisms) = &self.mechanisms else { return Ok(Guarantees::NONE) };
+        let epsilon = |step: Step| {
             let mut all = Composition::new();
-            all.push(mechanism.steps(attempts))?;
+            all.push(step)?;
             if attempts == 0 { Ok(0.0) } else { all.epsilon(delta) }
         };
-        Ok(Guarantees { central: epsilon(&self.central)?, local: epsilon(&self.local)?, delta })
+        let (central, local) = mechanisms.attempts(attempts);
+        Ok(Guarantees { central: epsilon(central)?, local: epsilon(local)?, delta })
     }
 }
 
-fn broken(field: &'static str, error: &dyn std::error::Error) -> PlanError {
+pub(super) fn broken(field: &'static str, error: &dyn std::error::Error) -> PlanError {
     PlanError::Rule { field, value: "not usable".into(), rule: error.to_string() }
 }
 
@@ -185,24 +174,11 @@ fn ranges(plan: &Plan) -> Result<(), PlanError> {
     let p = &plan.privacy;
     let positive = |x: f64| x.is_finite() && x > 0.0;
     let above = |field, value: f64| rule(positive(value), field, &value, || "it must be above 0".into());
-    above("privacy.epsilon", p.epsilon)?;
     above("privacy.clip", p.clip)?;
-    above("privacy.noise_multiplier", p.noise_multiplier)?;
-    above("privacy.expected_lot", p.expected_lot)?;
-    above("privacy.largest_lot", p.largest_lot)?;
-    rule(p.delta > 0.0 && p.delta < 0.01, "privacy.delta", &p.delta, || {
-        "it must be above 0 and below one over the number of patients".into()
-    })?;
     rule(p.sampling_rate > 0.0 && p.sampling_rate <= 1.0, "privacy.sampling_rate", &p.sampling_rate, || {
         "it must be above 0 and at most 1".into()
     })?;
-    let patients = p.expected_lot / p.sampling_rate;
-    rule(p.delta < 1.0 / patients, "privacy.delta", &p.delta, || {
-        format!(
-            "expected_lot / sampling_rate makes {patients:.0} patients; delta must be below {:.1e}",
-            1.0 / patients
-        )
-    })
+    units::check(plan)
 }
 
 fn cohort(plan: &Plan) -> Result<(u32, u32), PlanError> {
@@ -259,6 +235,7 @@ fn optimizer(plan: &Plan) -> Result<release::Optimizer, PlanError> {
             release::Optimizer::Adam { learning_rate, beta1, beta2, epsilon }
         }
         Optimizer::Sgd { learning_rate } => release::Optimizer::Sgd { learning_rate },
+        Optimizer::FedAvg { learning_rate } => release::Optimizer::FedAvg { learning_rate },
     };
     optimizer.check().map_err(|error| broken("optimizer", &error))?;
     Ok(optimizer)

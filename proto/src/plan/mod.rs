@@ -5,6 +5,9 @@
 
 mod derived;
 mod sections;
+#[cfg(test)]
+mod tests;
+mod units;
 
 use std::collections::BTreeMap;
 
@@ -14,9 +17,10 @@ use thiserror::Error;
 
 pub use derived::{Derived, Guarantees};
 pub use sections::{
-    Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Optimizer, Pooling, Privacy,
+    Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Local, Model, Optimizer, Pooling, Privacy,
     PrivacyUnit, Retries, Task, Tensor,
 };
+pub use units::Mechanisms;
 
 use crate::{
     ids::Id,

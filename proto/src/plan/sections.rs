@@ -105,29 +105,74 @@ pub struct Privacy {
     /// What one data record stands for, for people; shown wherever ε is shown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
-    /// `δ`, below one over the number of patients.
+    /// `δ`, below one over the number of patients (`organization`: of organizations). Not in `none`.
+    #[serde(default, skip_serializing_if = "is_absent")]
     pub delta: f64,
     /// The job's budget `ε` at `delta`, against the coordinator with the tolerated colluders; a client refuses the
-    /// attempt that would pass it.
+    /// attempt that would pass it. Not in `none`.
+    #[serde(default, skip_serializing_if = "is_absent")]
     pub epsilon: f64,
-    /// Probability with which each patient is drawn into a round's lot. Less costs rounds, more costs ε.
+    /// Probability with which each patient is drawn into a lot. Less costs rounds, more costs ε; in `organization` and
+    /// `none` it is the part of the patients that a local step looks at, and costs time only.
     pub sampling_rate: f64,
-    /// Lot that all organizations together are expected to draw, patients; a public number that divides the sum.
+    /// Lot that all organizations together are expected to draw, patients; a public number that divides the sum. In
+    /// `patient-local` each organization divides its own sum by a cohort's share of it, `expected_lot / n`. Not in
+    /// `organization` and `none`.
+    #[serde(default, skip_serializing_if = "is_absent")]
     pub expected_lot: f64,
-    /// Largest expected lot of any one organization, patients; sets the clamp and the ring's width.
+    /// Largest expected lot of any one organization, patients; sets the clamp and the ring's width. Only in `patient`.
+    #[serde(default, skip_serializing_if = "is_absent")]
     pub largest_lot: f64,
-    /// Clipping norm `C` of one patient's gradient and metrics together.
+    /// Clipping norm `C` of one patient's gradient and metrics together; in `organization` and `none`, of one
+    /// organization's delta and metrics.
     pub clip: f64,
-    /// Noise multiplier `z = σ/Δ` of the noise that the guaranteed honest survivors add together. More costs accuracy.
+    /// Noise multiplier `z = σ/Δ` of the noise that the guaranteed honest survivors add together; in `patient-local`, that
+    /// each organization adds alone to every step. More costs accuracy. Not in `none`.
+    #[serde(default, skip_serializing_if = "is_absent")]
     pub noise_multiplier: f64,
+    /// Must be true for `unit = "none"`, and absent otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub i_accept_no_privacy: bool,
+    /// Training between two rounds, in units in which organizations send deltas; not in `patient`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<Local>,
+}
+
+/// A number that a unit does not have stands as 0 and is left out of the text.
+fn is_absent(value: &f64) -> bool {
+    *value == 0.0
+}
+
+/// What each organization does by itself in a round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Local {
+    /// Steps of plain gradient descent, 1 to 10,000. More make rounds fewer and worth more; in `patient-local` each
+    /// costs ε.
+    pub steps: u32,
+    /// Step size of a local step.
+    pub learning_rate: f64,
+    /// Norm to which the finished delta is clipped; sets the ring's width, no guarantee. Only in `patient-local`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_clip: Option<f64>,
+    /// Ring units per unit of the delta. Coarse ones round the noise away and the signal with it. Only in
+    /// `patient-local`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_scale: Option<f64>,
 }
 
 /// Whose participation the guarantee hides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum PrivacyUnit {
-    /// One patient, all of that patient's records at one organization.
+    /// One patient, all of that patient's records at one organization; noise is added together, one step a round.
     Patient,
+    /// One patient, even if every other party colludes: each organization adds the whole noise, any number of steps.
+    PatientLocal,
+    /// One organization's whole contribution; that it takes part is public.
+    Organization,
+    /// Nobody: no noise. Sums stay masked.
+    None,
 }
 
 /// How gradients become ring values.
@@ -143,7 +188,8 @@ pub struct Encoding {
     pub metrics_share: f64,
     /// Losses above this count as this, nats.
     pub loss_max: f64,
-    /// Probability with which a patient's rounding is drawn again.
+    /// Probability with which a patient's rounding is drawn again. Not in `none`, where nothing is rounded at random.
+    #[serde(default, skip_serializing_if = "is_absent")]
     pub rounding_beta: f64,
 }
 
@@ -166,7 +212,7 @@ pub struct Cohort {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Optimizer {
-    /// Adam (Kingma and Ba, 2015) on the mean gradient.
+    /// Adam (Kingma and Ba, 2015) on the mean gradient, or on the negative of the mean delta.
     Adam {
         /// Step size.
         learning_rate: f32,
@@ -177,9 +223,14 @@ pub enum Optimizer {
         /// Added to the denominator.
         epsilon: f32,
     },
-    /// Plain gradient descent.
+    /// Plain gradient descent on the mean gradient; only in `patient`.
     Sgd {
         /// Step size.
+        learning_rate: f32,
+    },
+    /// Federated averaging (McMahan et al., 2017): adds the mean delta; only where organizations send deltas.
+    FedAvg {
+        /// Server rate; 1 is plain averaging.
         learning_rate: f32,
     },
 }

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod lines;
+mod units;
 mod waiting;
 mod whole;
 

@@ -9,7 +9,7 @@ use std::{io::Write, path::PathBuf};
 use clap::{Args, Subcommand};
 use consilium_crypto::digest::Digest;
 use consilium_proto::{
-    plan::Plan as Document,
+    plan::{Plan as Document, PrivacyUnit},
     signed::{Kind, fingerprint},
 };
 use serde_json::json;
@@ -170,7 +170,9 @@ impl Show {
             model.name, model.weights, model.max_tokens
         )?;
         writeln!(out, "{} labels: {}", plan.task.labels.len(), plan.task.labels.join(", "))?;
-        writeln!(out, "protects one {}", report::unit(&plan))?;
+        let unit = plan.privacy.unit;
+        let red = if unit == PrivacyUnit::None { "NO PRIVACY: " } else { "" };
+        writeln!(out, "{red}protects {}", unit.protects())?;
         if !plan.privacy.note.is_empty() {
             writeln!(out, "note: {}", plan.privacy.note)?;
         }

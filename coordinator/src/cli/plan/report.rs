@@ -3,11 +3,12 @@
 use std::fmt;
 
 use consilium_crypto::{digest::Digest, privacy::Composition};
-use consilium_proto::plan::{Derived, Plan, PrivacyUnit};
+use consilium_proto::plan::{Derived, Mechanisms, Plan, PrivacyUnit};
 use serde::Serialize;
 
 use crate::cli::{
     Failure,
+    paint::NO_PRIVACY,
     table::{bytes, epsilon},
 };
 
@@ -49,12 +50,15 @@ pub(super) struct Report {
     /// Of one masked input.
     upload_bytes: usize,
     upload_bytes_per_parameter: f64,
-    privacy_unit: &'static str,
+    privacy_unit: PrivacyUnit,
+    /// Local steps of an organization in a round; 0: one step a round, together.
+    local_steps: u32,
     note: String,
     delta: f64,
-    /// The plan's budget.
+    /// The plan's budget; infinite (`null`) without one.
     epsilon_budget: f64,
-    /// Against the coordinator with the tolerated colluders, after all rounds of one attempt each.
+    /// Against the coordinator with the tolerated colluders, after all rounds of one attempt each. Infinite (`null`) where
+    /// nothing bounds it.
     epsilon: f64,
     /// Against everybody else together.
     epsilon_local: f64,
@@ -70,9 +74,15 @@ impl Report {
             |e: consilium_crypto::privacy::PrivacyError| Failure::Refused(format!("the accountant: {e}"));
         let spent = derived.guarantees(plan.rounds.into(), p.delta).map_err(accountant)?;
         let most = u64::from(plan.rounds) * u64::from(plan.retries.max_attempts);
-        let attempts_in_budget = Composition::new()
-            .remaining(derived.central.steps(1), p.epsilon, p.delta, most)
-            .map_err(accountant)?;
+        let attempts_in_budget = match &derived.mechanisms {
+            None => most,
+            Some(one) => {
+                let steps = most.saturating_mul(one.steps);
+                let fit = Composition::new().remaining(one.central.steps(1), p.epsilon, p.delta, steps);
+                fit.map_err(accountant)? / one.steps
+            }
+        };
+        let multiplier = |pick: fn(&Mechanisms) -> f64| derived.mechanisms.as_ref().map_or(0.0, pick);
         let upload_bytes = derived.ring.packed_len(derived.vector_len);
         let dimension = derived.manifest.dimension();
         let mut warnings = Vec::new();
@@ -82,7 +92,7 @@ impl Report {
                  privacy.noise_multiplier or privacy.epsilon, or lower rounds or privacy.sampling_rate",
                 p.epsilon, plan.rounds
             ));
-        } else if attempts_in_budget == u64::from(plan.rounds) {
+        } else if attempts_in_budget == u64::from(plan.rounds) && derived.mechanisms.is_some() {
             warnings.push(
                 "the budget has no reserve: one round that must be tried again costs the last round"
                     .to_owned(),
@@ -116,27 +126,21 @@ impl Report {
             scale: plan.encoding.scale,
             sigma: derived.sigma,
             sigma_share: derived.sigma_share,
-            noise_multiplier: derived.central.noise_multiplier(),
-            noise_multiplier_local: derived.local.noise_multiplier(),
+            noise_multiplier: multiplier(|it| it.central.noise_multiplier()),
+            noise_multiplier_local: multiplier(|it| it.local.noise_multiplier()),
             ring_bits: derived.ring.bits(),
             upload_bytes,
             upload_bytes_per_parameter: upload_bytes as f64 / dimension as f64,
-            privacy_unit: unit(plan),
+            privacy_unit: p.unit,
+            local_steps: p.local.as_ref().map_or(0, |local| local.steps),
             note: p.note.clone(),
             delta: p.delta,
-            epsilon_budget: p.epsilon,
+            epsilon_budget: if p.unit == PrivacyUnit::None { f64::INFINITY } else { p.epsilon },
             epsilon: spent.central,
             epsilon_local: spent.local,
             attempts_in_budget,
             warnings,
         })
-    }
-}
-
-/// The word for whom the guarantee protects.
-pub(super) fn unit(plan: &Plan) -> &'static str {
-    match plan.privacy.unit {
-        PrivacyUnit::Patient => "patient",
     }
 }
 
@@ -159,13 +163,18 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "scale                    s      {}", self.scale)?;
         writeln!(f, "sensitivity              Δ      {:.2} ring units", self.sensitivity)?;
-        writeln!(f, "noise of h together      σ      {:.2} ring units", self.sigma)?;
+        let alone = self.privacy_unit == PrivacyUnit::PatientLocal;
+        let whose = if alone { "of one alone" } else { "of h together" };
+        writeln!(f, "noise {whose:<19}σ      {:.2} ring units", self.sigma)?;
         writeln!(f, "noise of each            σ_i    {:.2} ring units", self.sigma_share)?;
         writeln!(
             f,
             "noise multiplier         z      {:.4} (own noise alone {:.4})",
             self.noise_multiplier, self.noise_multiplier_local
         )?;
+        if self.local_steps > 0 {
+            writeln!(f, "local steps, a round            {}", self.local_steps)?;
+        }
         writeln!(f, "ring                     w      {} bits", self.ring_bits)?;
         let per = self.upload_bytes_per_parameter;
         writeln!(
@@ -175,13 +184,24 @@ impl fmt::Display for Report {
             bytes(self.upload_bytes as u64)
         )?;
         writeln!(f)?;
-        writeln!(f, "protects one {}; after all rounds, at δ = {:e}:", self.privacy_unit, self.delta)?;
+        if self.privacy_unit == PrivacyUnit::None {
+            writeln!(f, "{NO_PRIVACY}: protects {}", self.privacy_unit.protects())?;
+        } else {
+            let whom = self.privacy_unit.protects();
+            writeln!(f, "protects {whom}; after all rounds, at δ = {:e}:", self.delta)?;
+        }
         if !self.note.is_empty() {
             writeln!(f, "  ({})", self.note)?;
         }
         writeln!(f, "  ε = {}  against the coordinator with {t} colluding members", epsilon(self.epsilon))?;
         writeln!(f, "  ε = {}  against everybody else together", epsilon(self.epsilon_local))?;
-        writeln!(f, "  budget ε = {}: pays for {} attempts", self.epsilon_budget, self.attempts_in_budget)?;
+        if self.privacy_unit != PrivacyUnit::None {
+            writeln!(
+                f,
+                "  budget ε = {}: pays for {} attempts",
+                self.epsilon_budget, self.attempts_in_budget
+            )?;
+        }
         for warning in &self.warnings {
             writeln!(f, "WARNING: {warning}")?;
         }

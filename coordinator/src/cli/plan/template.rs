@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use consilium_proto::{
     ids::Id,
-    plan::{AdapterMode, Optimizer, Pooling, PrivacyUnit},
+    plan::{AdapterMode, Local, Optimizer, Pooling, PrivacyUnit},
 };
 use serde::Deserialize;
 
@@ -75,13 +75,16 @@ struct PrivacyPart {
     unit: Option<PrivacyUnit>,
     #[serde(default)]
     note: String,
-    epsilon: f64,
-    delta: f64,
+    epsilon: Option<f64>,
+    delta: Option<f64>,
     sampling_rate: f64,
-    expected_lot: f64,
-    largest_lot: f64,
+    expected_lot: Option<f64>,
+    largest_lot: Option<f64>,
     clip: Option<f64>,
     noise_multiplier: Option<f64>,
+    #[serde(default)]
+    i_accept_no_privacy: bool,
+    local: Option<Local>,
 }
 
 #[derive(Debug, Default, Deserialize)]

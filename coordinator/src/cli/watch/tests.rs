@@ -150,3 +150,34 @@ fn no_line_is_wider_than_the_terminal() {
     assert_eq!(cut("abc", 80), "abc");
     assert_eq!(cut(&"x".repeat(300), 80).len(), 80);
 }
+
+#[test]
+fn a_job_without_noise_says_so_in_every_view() {
+    let mut status = status("input", 1);
+    status.privacy_unit = "none (public titles)".into();
+    let endless = wire::Privacy { epsilon: f64::INFINITY, epsilon_local: f64::INFINITY, delta: 0.0 };
+    status.spent = Some(endless);
+    status.recent.iter_mut().for_each(|round| round.spent = Some(endless));
+    let lines = view::frame(&status, None, 5);
+    assert!(lines.iter().any(|line| line.starts_with("NO PRIVACY: unit none (public titles)")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("released") && line.contains("none  none")), "{lines:?}");
+    assert!(view::rounds_table(&status.recent).last().unwrap().starts_with(NO_PRIVACY));
+    let lines = Printed::default().lines(&status, None);
+    assert!(lines.iter().any(|line| line.starts_with(NO_PRIVACY)), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("ε none (others none)")), "{lines:?}");
+    let json = json::status(&status, None);
+    assert!(
+        json["spent"]["epsilon"].is_null() && json["recent"][0]["spent"]["epsilon_local"].is_null(),
+        "{json}"
+    );
+    // A job with a guarantee has no such line.
+    status.privacy_unit = "patient-local".into();
+    let spent = wire::Privacy { epsilon: 2.0, epsilon_local: 2.0, delta: 1e-5 };
+    status.spent = Some(spent);
+    status.recent.iter_mut().for_each(|round| round.spent = Some(spent));
+    let text = view::frame(&status, None, 5).join("\n");
+    assert!(
+        !text.contains(NO_PRIVACY) && text.contains("privacy of one patient, whoever colludes: ε = 2.00"),
+        "{text}"
+    );
+}

@@ -32,11 +32,16 @@ impl Template {
         }
         let labels = self.task.labels.unwrap_or_default();
         let adapter = self.adapter.fill(model, &labels)?;
-        let privacy = self.privacy.fill(self.rounds)?;
+        let mut privacy = self.privacy.fill(self.rounds)?;
         let trained = adapter.tensors.iter().filter(|tensor| tensor.trained);
         let dimension = trained.map(|t| t.shape.iter().map(|&axis| f64::from(axis)).product::<f64>()).sum();
-        let encoding = self.encoding.fill(dimension, privacy.clip, labels.len());
-        let narrowest = encoding.1;
+        fill_local(&mut privacy, dimension, cohort.organizations);
+        let beta = self.encoding.rounding_beta;
+        let (mut encoding, narrowest) = self.encoding.fill(dimension, privacy.clip, labels.len());
+        if privacy.unit == PrivacyUnit::None {
+            // Nothing is rounded at random; one that is given is the plan's to refuse.
+            encoding.rounding_beta = beta.unwrap_or(0.0);
+        }
         let mut plan = Plan {
             version: 1,
             job: self.job,
@@ -54,7 +59,7 @@ impl Template {
             task: Task { labels, max_records_per_patient: self.task.max_records_per_patient },
             cohort,
             privacy,
-            encoding: encoding.0,
+            encoding,
             optimizer: self.optimizer,
             evaluation: Evaluation {
                 organization: self.evaluation.organization,
@@ -67,11 +72,7 @@ impl Template {
         };
         let derived = plan.derive().map_err(|e| e.to_string())?;
         if narrowest {
-            let needed = derived
-                .encoding
-                .ring_width(plan.cohort.organizations, plan.privacy.largest_lot, derived.sigma_share)
-                .map_err(|e| e.to_string())?;
-            plan.encoding.ring_bits = needed.max(RingWidth::MIN);
+            plan.encoding.ring_bits = derived.ring_needed.max(RingWidth::MIN);
         }
         Ok(plan)
     }
@@ -101,26 +102,56 @@ impl CohortPart {
 
 impl PrivacyPart {
     pub(super) fn fill(self, rounds: u32) -> Result<Privacy, String> {
+        let unit = self.unit.unwrap_or(PrivacyUnit::Patient);
+        // What is left out and needed is refused by the plan, with the unit's name.
+        let (epsilon, delta) = (self.epsilon.unwrap_or(0.0), self.delta.unwrap_or(0.0));
         let noise_multiplier = match self.noise_multiplier {
             Some(z) => z,
+            None if unit == PrivacyUnit::None || self.epsilon.is_none() || self.delta.is_none() => 0.0,
             None => {
                 let attempts = u64::from(rounds) + u64::from(rounds.div_ceil(10));
-                noise_multiplier(self.epsilon, self.delta, self.sampling_rate, attempts)
-                    .map_err(|e| format!("privacy: {e}"))?
+                let (rate, steps) = match unit {
+                    PrivacyUnit::PatientLocal => (
+                        self.sampling_rate,
+                        attempts * u64::from(self.local.as_ref().map_or(1, |local| local.steps)),
+                    ),
+                    PrivacyUnit::Organization => (1.0, attempts),
+                    PrivacyUnit::Patient | PrivacyUnit::None => (self.sampling_rate, attempts),
+                };
+                noise_multiplier(epsilon, delta, rate, steps).map_err(|e| format!("privacy: {e}"))?
             }
         };
         Ok(Privacy {
-            unit: self.unit.unwrap_or(PrivacyUnit::Patient),
+            unit,
             note: self.note,
-            delta: self.delta,
-            epsilon: self.epsilon,
+            delta,
+            epsilon,
             sampling_rate: self.sampling_rate,
-            expected_lot: self.expected_lot,
-            largest_lot: self.largest_lot,
+            expected_lot: self.expected_lot.unwrap_or(0.0),
+            largest_lot: self.largest_lot.unwrap_or(0.0),
             clip: self.clip.unwrap_or(1.0),
             noise_multiplier,
+            i_accept_no_privacy: self.i_accept_no_privacy,
+            local: self.local,
         })
     }
+}
+
+/// What `patient-local` needs and a template may leave out: room for the finished delta (its steps' clipped gradients at an
+/// organization twice the mean, and their noise), and a scale at which rounding is far below that noise.
+fn fill_local(privacy: &mut Privacy, dimension: f64, organizations: u32) {
+    if privacy.unit != PrivacyUnit::PatientLocal {
+        return;
+    }
+    let lot = privacy.expected_lot / f64::from(organizations);
+    let (z, clip) = (privacy.noise_multiplier, privacy.clip);
+    let Some(local) = &mut privacy.local else { return };
+    let steps = f64::from(local.steps);
+    // Of one coordinate of the delta.
+    let noise = local.learning_rate * steps.sqrt() * z * clip / lot;
+    let moved = local.learning_rate * steps * 2.0 * clip;
+    local.update_clip.get_or_insert(moved + 1.5 * noise * dimension.sqrt());
+    local.update_scale.get_or_insert_with(|| (16.0 / noise).log2().ceil().exp2());
 }
 
 impl EncodingPart {

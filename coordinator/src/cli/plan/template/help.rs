@@ -25,7 +25,7 @@ A template with every field. Lines that begin with # show a default; unknown fie
   # allow_no_colluders = false     # must be true for colluders = 0
 
   [privacy]
-  # unit = "patient"               # whom the guarantee protects
+  # unit = "patient"               # whom the guarantee protects: "patient", "patient-local", "organization"; see below
   # note = ""                      # what a record stands for; shown wherever ε is
   epsilon = 6.0                    # the job's budget
   delta = 1e-5                     # below one over the number of patients
@@ -73,4 +73,15 @@ A template with every field. Lines that begin with # show a default; unknown fie
   # rslora = false
   target_modules = ["query", "value"]   # [] trains the head alone
   # layers = [4, 5]                # all
-  # seed = "…"                     # 64 hexadecimal digits, public: drawn"#;
+  # seed = "…"                     # 64 hexadecimal digits, public: drawn
+
+Where organizations send a change of weights (unit = "patient-local", "organization" or "none"), optimizer.kind is "fedavg"
+(with learning_rate alone) or "adam", and:
+
+  [privacy.local]
+  steps = 4                        # of each organization in a round; each spends privacy in patient-local
+  learning_rate = 0.5
+  # update_clip, update_scale      # patient-local: norm and ring units of what is sent; from the noise
+
+organization has no expected_lot and no largest_lot, patient-local no largest_lot. unit = "none" adds no noise and protects nobody:
+it has no epsilon, delta, noise_multiplier or lots, and needs i_accept_no_privacy = true."#;

@@ -1,0 +1,175 @@
+//! What local steps come to: exact where nothing is private, as noisy as it must be where something is.
+
+use std::cell::RefCell;
+
+use consilium_crypto::encoding::{Metrics, centered_sum};
+use consilium_proto::{
+    plan::PrivacyUnit::{self, None as Nobody, Organization, Patient, PatientLocal},
+    release::initial_state,
+};
+
+use crate::{
+    config::support::{Consortium, set_unit},
+    run::lot::encode_lot,
+    trainer::{Evaluation, PatientGradient, TrainError, Trainer},
+};
+
+use super::*;
+
+/// Every patient pulls every trained coordinate to `target`: `g = w − target`. Keeps the lots it was asked for and the first
+/// trained weight that they began from.
+struct Pull {
+    patients: usize,
+    target: f32,
+    lots: RefCell<Vec<(usize, f32)>>,
+}
+
+impl Pull {
+    fn new(patients: usize, target: f32) -> Self {
+        Self { patients, target, lots: RefCell::default() }
+    }
+}
+
+const HEAD: &str = "head.bias";
+
+impl Trainer for Pull {
+    fn patients(&self) -> usize {
+        self.patients
+    }
+
+    fn dimension(&self) -> usize {
+        355
+    }
+
+    fn lot(
+        &mut self,
+        adapter: &AdapterTensors,
+        patients: &[usize],
+        each: &mut dyn FnMut(PatientGradient<'_>),
+    ) -> Result<(), TrainError> {
+        let trained = |name: &str| !name.contains("lora_A");
+        let weights = adapter.iter().filter(|(name, _)| trained(name)).flat_map(|(_, values)| values);
+        let gradient: Vec<f32> = weights.map(|weight| weight - self.target).collect();
+        self.lots.borrow_mut().push((patients.len(), adapter.values(HEAD).unwrap()[0]));
+        for &patient in patients {
+            each(PatientGradient { patient, gradient: &gradient, loss: 1.5, correct: 1.0 });
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, _: &AdapterTensors, _: Option<usize>) -> Result<Evaluation, TrainError> {
+        Err(TrainError::NoTestSet)
+    }
+}
+
+fn plan_of(unit: PrivacyUnit, change: impl FnOnce(&mut consilium_proto::plan::Plan)) -> VerifiedPlan {
+    let consortium = Consortium::with(|draft| {
+        set_unit(&mut draft.plan, unit);
+        draft.plan.privacy.sampling_rate = 1.0;
+        change(&mut draft.plan);
+    });
+    consortium.verified().1
+}
+
+/// The encoded update in units of the adapter, and the metrics that a sum of it alone would show.
+fn decoded(plan: &VerifiedPlan, trainer: &mut dyn Trainer, key: u8) -> (Vec<f64>, Metrics) {
+    let derived = plan.derived();
+    let state = initial_state(plan).unwrap();
+    let update = encode_lot(plan, trainer, &state, &mut BulkRng::new([key; 32])).unwrap();
+    let sum = centered_sum(update.values(), derived.ring.bits());
+    let scale = derived.update.params().scale;
+    let metrics = derived.update.metrics(&sum, 1.0, 1, 1, 0.0).unwrap();
+    (sum[..355].iter().map(|&value| value as f64 / scale).collect(), metrics)
+}
+
+fn variance(values: &[f64]) -> f64 {
+    values.iter().map(|value| value * value).sum::<f64>() / values.len() as f64
+}
+
+#[test]
+fn without_noise_the_delta_is_what_gradient_descent_gives() {
+    let plan = plan_of(Nobody, |plan| {
+        plan.privacy.clip = 1000.0;
+        plan.encoding.ring_bits = 32;
+    });
+    let start = initial_state(&plan).unwrap().trained();
+    let mut trainer = Pull::new(7, 1.0);
+    let (delta, metrics) = decoded(&plan, &mut trainer, 1);
+    // Three steps with rate 1/4 leave (3/4)³ of the way.
+    for (value, start) in delta.iter().zip(&start) {
+        let expected = (1.0 - f64::from(*start)) * (1.0 - 0.75f64.powi(3));
+        assert!((value - expected).abs() <= 0.5 / 256.0 + 1e-6, "{value} for {expected}");
+    }
+    assert!((metrics.loss - 1.5).abs() < 0.01 && (metrics.accuracy - 1.0).abs() < 0.01, "{metrics:?}");
+    // Each step began where the one before ended.
+    let lots = trainer.lots.borrow().clone();
+    assert_eq!(lots.iter().map(|lot| lot.0).collect::<Vec<_>>(), [7, 7, 7]);
+    assert_eq!(lots.iter().map(|lot| lot.1).collect::<Vec<_>>(), [0.0, 0.25, 0.4375]);
+    assert_eq!(decoded(&plan, &mut trainer, 2).0, delta, "no randomness but the lot's");
+}
+
+#[test]
+fn a_contribution_carries_this_organizations_share_of_noise_even_when_it_is_nothing() {
+    let plan = plan_of(Organization, |_| {});
+    let scale = plan.document().encoding.scale;
+    let expected = (plan.derived().sigma_share / scale).powi(2);
+    // Nobody's gradient moves anything, and one that is not finite counts as nothing.
+    for target in [f32::NAN, f32::INFINITY] {
+        let mut noise = Vec::new();
+        for key in 1..=8 {
+            noise.extend(decoded(&plan, &mut Pull::new(3, target), key).0);
+        }
+        let ratio = variance(&noise) / expected;
+        assert!((ratio - 1.0).abs() < 5.0 * (2.0 / noise.len() as f64).sqrt(), "{ratio}");
+    }
+    // A large one is clipped: its mean direction stays, its norm is at most C.
+    let mut mean = vec![0.0; 355];
+    for key in 1..=100 {
+        let (delta, _) = decoded(&plan, &mut Pull::new(3, 1e6), key);
+        mean.iter_mut().zip(delta).for_each(|(mean, value)| *mean += value / 100.0);
+    }
+    let along = mean.iter().sum::<f64>() / 355f64.sqrt();
+    assert!((along - 0.95f64.sqrt()).abs() < 0.35, "{along}");
+}
+
+#[test]
+fn every_local_step_has_the_whole_noise_before_anything_follows_from_it() {
+    let plan = plan_of(PatientLocal, |plan| plan.encoding.ring_bits = 32);
+    let derived = plan.derived();
+    assert_eq!(derived.honest, 2, "or the share and the whole would be the same");
+    // Nobody is in the lot, and still: three steps of rate 1/4, each with σ over an expected lot of 6/3.
+    let step = 0.25 * derived.sigma / (256.0 * 2.0);
+    let mut noise = Vec::new();
+    for key in 1..=8 {
+        let mut trainer = Pull::new(0, 0.0);
+        noise.extend(decoded(&plan, &mut trainer, key).0);
+        let lots = trainer.lots.borrow();
+        assert_eq!(lots.len(), 3);
+        assert!(
+            lots[1].1 != lots[0].1 && lots[2].1 != lots[1].1,
+            "each step begins from the noisy one before"
+        );
+    }
+    let ratio = variance(&noise) / (3.0 * step * step);
+    assert!((ratio - 1.0).abs() < 5.0 * (2.0 / noise.len() as f64).sqrt(), "{ratio}");
+}
+
+#[test]
+fn one_local_step_is_a_patients_step_divided_by_the_public_lot() {
+    // Twelve patients where an organization is expected to draw two: the divisor is public, so the step is six times as long.
+    let change = |plan: &mut consilium_proto::plan::Plan| {
+        plan.privacy.noise_multiplier = 0.05;
+        plan.encoding.ring_bits = 32;
+        if let Some(local) = &mut plan.privacy.local {
+            local.steps = 1;
+        }
+    };
+    let (local, together) = (plan_of(PatientLocal, change), plan_of(Patient, change));
+    let (delta, metrics) = decoded(&local, &mut Pull::new(12, 1e4), 3);
+    let (sum, _) = decoded(&together, &mut Pull::new(12, 1e4), 4);
+    let along = |values: &[f64]| values.iter().sum::<f64>() / 355f64.sqrt();
+    // Twelve clipped gradients of norm √0.95 together; the delta is −rate/2 of that.
+    assert!((along(&sum) + 12.0 * 0.95f64.sqrt()).abs() < 0.3, "{}", along(&sum));
+    assert!((along(&delta) - 0.25 / 2.0 * 12.0 * 0.95f64.sqrt()).abs() < 0.05, "{}", along(&delta));
+    assert!((metrics.accuracy - 6.0).abs() < 1.0, "twelve of an expected two, and noise: {metrics:?}");
+}
