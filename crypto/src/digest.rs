@@ -175,6 +175,31 @@ mod tests {
     use super::*;
     use alloc::{format, string::ToString};
 
+    /// The examples that come with FIPS 180: nothing, one block, two blocks, and a million letters in pieces.
+    #[test]
+    fn digests_are_the_standards() {
+        for (message, expected) in [
+            ("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+            (
+                "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+                "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
+            ),
+            (
+                "abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmnoijklmnopjklmnopqklmnopqrlmnopqrs\
+                 mnopqrstnopqrstu",
+                "cf5b16a778af8380036ce59e7b0492370b249b11e8f07a51afac45037afee9d1",
+            ),
+        ] {
+            assert_eq!(Digest::of(message.as_bytes()).to_string(), expected);
+        }
+        let mut million = Hasher::new();
+        for _ in 0..1000 {
+            million.update(&[b'a'; 1000]);
+        }
+        let expected = "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0";
+        assert_eq!(million.finish().to_string(), expected);
+    }
+
     #[test]
     fn digest_of_abc_is_the_standards_vector() {
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";

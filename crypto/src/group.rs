@@ -174,11 +174,10 @@ impl KeyPair {
     /// Proves that `self.agree(peer)` is what it is, without telling the secret scalar. `bound` is
     /// whatever the proof is to be tied to.
     pub fn prove_agreement(&self, peer: &PublicPoint, bound: &Digest) -> AgreementProof {
-        let shared = peer.point * self.secret.expose();
-        let statement = statement(&self.public, peer, &shared.compress().to_bytes(), bound);
+        let statement = statement(&self.public, peer, self.agree(peer).expose(), bound);
         // The nonce is derived from the secret and the statement, so that a weak generator cannot repeat it.
         let seed = kdf::derive::<32>(self.secret.expose().as_bytes(), &statement);
-        let nonce = Secret::new(wide_scalar("consilium/1/agreement-nonce", &Digest(*seed.expose())));
+        let nonce = Secret::new(wide_scalar("consilium/1/agreement-nonce", seed.expose()));
         let commitments = [RistrettoPoint::mul_base(nonce.expose()), peer.point * nonce.expose()];
         let challenge = challenge(&statement, &commitments);
         let response = nonce.expose() + challenge * self.secret.expose();
@@ -247,14 +246,14 @@ fn challenge(statement: &Digest, commitments: &[RistrettoPoint; 2]) -> Scalar {
         .fold(Transcript::new("consilium/1/agreement-challenge").digest(statement), |transcript, point| {
             transcript.bytes(point.compress().as_bytes())
         });
-    wide_scalar("consilium/1/agreement-scalar", &transcript.finish())
+    wide_scalar("consilium/1/agreement-scalar", transcript.finish().as_bytes())
 }
 
 /// A scalar from 64 bytes of hash, so that the reduction is without bias.
-fn wide_scalar(label: &'static str, seed: &Digest) -> Scalar {
+fn wide_scalar(label: &'static str, seed: &[u8; 32]) -> Scalar {
     let mut wide = [0; 64];
     for (half, index) in wide.chunks_exact_mut(32).zip(0..) {
-        half.copy_from_slice(Transcript::new(label).digest(seed).u64(index).finish().as_bytes());
+        half.copy_from_slice(Transcript::new(label).bytes(seed).u64(index).finish().as_bytes());
     }
     let scalar = Scalar::from_bytes_mod_order_wide(&wide);
     wide.zeroize();
@@ -262,72 +261,4 @@ fn wide_scalar(label: &'static str, seed: &Digest) -> Scalar {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{Zeros, rng};
-
-    #[test]
-    fn both_sides_agree_and_others_do_not() {
-        let mut rng = rng(1);
-        let [a, b, c] = core::array::from_fn(|_| KeyPair::generate(&mut rng).unwrap());
-        assert_eq!(a.agree(b.public()).expose(), b.agree(a.public()).expose());
-        assert_ne!(a.agree(b.public()).expose(), a.agree(c.public()).expose());
-        assert!(a.public().belongs_to(a.secret()));
-        assert!(!a.public().belongs_to(b.secret()));
-        assert_eq!(PublicPoint::from_bytes(*a.public().as_bytes()), Ok(*a.public()));
-    }
-
-    #[test]
-    fn identity_and_second_spellings_are_refused() {
-        assert_eq!(PublicPoint::from_bytes([0; 32]), Err(BadPoint::Identity));
-        // RFC 9496, A.3: non-canonical and otherwise invalid encodings.
-        for text in [
-            "00ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
-            "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-            "f3ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-            "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-            "0100000000000000000000000000000000000000000000000000000000000000",
-            "01ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-        ] {
-            let bytes = text.parse::<Digest>().unwrap().0;
-            assert_eq!(PublicPoint::from_bytes(bytes), Err(BadPoint::NotCanonical), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_generator_of_zeros_gives_the_scalar_zero_and_no_key() {
-        assert_eq!(random_scalar(&mut Zeros).expose(), &Scalar::ZERO);
-        assert!(matches!(KeyPair::generate(&mut Zeros), Err(BadPoint::Identity)));
-    }
-
-    #[test]
-    fn a_scalar_has_one_spelling() {
-        let order = "edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010";
-        let mut bytes = order.parse::<Digest>().unwrap().0;
-        assert!(scalar_from_bytes(&bytes).is_none());
-        bytes[0] -= 1;
-        assert_eq!(scalar_from_bytes(&bytes).unwrap().expose(), &-Scalar::ONE);
-    }
-
-    #[test]
-    fn agreement_proofs_hold_for_their_statement_only() {
-        let mut rng = rng(2);
-        let [a, b, c] = core::array::from_fn(|_| KeyPair::generate(&mut rng).unwrap());
-        let bound = Digest([1; 32]);
-        let shared = a.agree(b.public());
-        let proof = a.prove_agreement(b.public(), &bound);
-        assert!(proof.holds(a.public(), b.public(), shared.expose(), &bound));
-        assert_eq!(AgreementProof::from_bytes(&proof.to_bytes()), proof);
-
-        assert!(!proof.holds(a.public(), b.public(), shared.expose(), &Digest([2; 32])));
-        assert!(!proof.holds(c.public(), b.public(), shared.expose(), &bound));
-        assert!(!proof.holds(a.public(), c.public(), shared.expose(), &bound));
-        assert!(!proof.holds(a.public(), b.public(), a.agree(c.public()).expose(), &bound));
-        for byte in 0..64 {
-            let mut bent = proof.to_bytes();
-            bent[byte] ^= 1;
-            let bent = AgreementProof::from_bytes(&bent);
-            assert!(!bent.holds(a.public(), b.public(), shared.expose(), &bound), "byte {byte}");
-        }
-    }
-}
+mod tests;

@@ -69,7 +69,9 @@ impl MaskSeed {
         block.copy_from_slice(counter_bytes);
         let cipher = Aes256Enc::new(Key::<Aes256Enc>::cast_from_core(&key));
         key.zeroize();
-        (cipher, u128::from_be_bytes(block))
+        let first = u128::from_be_bytes(block);
+        block.zeroize();
+        (cipher, first)
     }
 }
 

@@ -129,6 +129,8 @@ impl Drop for RingVector {
     }
 }
 
+impl zeroize::ZeroizeOnDrop for RingVector {}
+
 impl fmt::Debug for RingVector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RingVector({} elements of {}, <redacted>)", self.values.len(), self.width)

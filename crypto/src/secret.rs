@@ -5,6 +5,12 @@
 //! secret with one search. The value lives on the heap, so that moving the wrapper from one protocol
 //! step to the next leaves no copy behind on the stack.
 //!
+//! Every key, share, salt and seed of the protocol is in one. Four types hold what is secret in another form,
+//! because it is large and worked on in place or lives inside another library's type; they wipe and redact by
+//! themselves, which a test below holds them to: an update ([`RingVector`](crate::ring::RingVector)), a lot's
+//! sum ([`LotSum`](crate::encoding::LotSum)), a generator's stream ([`BulkRng`](crate::noise::BulkRng)) and a
+//! roster key ([`SigningKey`](crate::sign::SigningKey)).
+//!
 //! # Not protected
 //!
 //! Copies that the compiler spills to registers or the stack during a computation, pages swapped to
@@ -85,6 +91,20 @@ mod tests {
         assert!(!wiped.get());
         drop(secret);
         assert!(wiped.get());
+    }
+
+    /// The types that are secret without being in the wrapper, and the library types that keys pass through.
+    #[test]
+    fn what_is_not_in_the_wrapper_wipes_itself() {
+        fn wipes<T: zeroize::ZeroizeOnDrop>() {}
+        wipes::<Secret<[u8; 32]>>();
+        wipes::<crate::ring::RingVector>();
+        wipes::<crate::encoding::LotSum<'_>>();
+        wipes::<crate::noise::BulkRng>();
+        wipes::<ed25519_dalek::SigningKey>();
+        wipes::<aes::Aes256Enc>();
+        wipes::<aes::Aes256>();
+        wipes::<chacha20poly1305::ChaCha20Poly1305>();
     }
 
     #[test]

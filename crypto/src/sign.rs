@@ -13,6 +13,7 @@ use core::{cmp::Ordering, fmt, hash};
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use ed25519_dalek::Signer as _;
 use rand_core::CryptoRng;
+use zeroize::Zeroize;
 
 use crate::{
     digest::{Digest, Transcript},
@@ -28,8 +29,10 @@ pub struct SigningKey(ed25519_dalek::SigningKey);
 
 impl SigningKey {
     /// The key of a 32-byte seed (RFC 8032's secret key).
-    pub fn from_seed(seed: [u8; 32]) -> Self {
-        Self(ed25519_dalek::SigningKey::from_bytes(&seed))
+    pub fn from_seed(mut seed: [u8; 32]) -> Self {
+        let key = Self(ed25519_dalek::SigningKey::from_bytes(&seed));
+        seed.zeroize();
+        key
     }
 
     /// A fresh key.
@@ -251,6 +254,45 @@ mod tests {
             bent.0[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(verify(&public, "vote", &CTX, "a", b"body", &bent), refused, "bit {bit}");
         }
+    }
+
+    /// RFC 8032, 7.1, tests 1 to 3: keys from seeds, and signatures over plain messages. What this module
+    /// signs is the 32-byte digest of a transcript.
+    #[test]
+    fn keys_and_signatures_are_the_standards() {
+        for (seed, public, message, signature) in [
+            (
+                "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+                "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+                "",
+                "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e06522490155\
+                 5fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b",
+            ),
+            (
+                "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+                "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+                "72",
+                "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da\
+                 085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00",
+            ),
+            (
+                "c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
+                "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025",
+                "af82",
+                "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac\
+                 18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a",
+            ),
+        ] {
+            let bytes = |text: &str| hex::decode(text).unwrap();
+            let key = SigningKey::from_seed(bytes(seed).try_into().unwrap());
+            assert_eq!(hex::encode(key.verifying_key().as_bytes()), public);
+            let made = key.0.sign(&bytes(message));
+            assert_eq!(hex::encode(made.to_bytes()), signature);
+            let public = VerifyingKey::from_bytes(bytes(public).try_into().unwrap()).unwrap();
+            assert!(public.0.verify_strict(&bytes(message), &made).is_ok());
+        }
+        let digest = signed_bytes("vote", &CTX, "a", &Digest::of(b"body"));
+        assert_eq!(sign(&key(), "vote", &CTX, "a", b"body").0, key().0.sign(&digest.0).to_bytes());
     }
 
     #[test]

@@ -127,6 +127,7 @@ impl Adversary {
                 .finish();
             let shared = self.own[&i][0].agree(&self.adverts[usize::from(*dealer)][0]);
             let opened = SealKey::new(&shared, &purpose).open(&body[at..at + SEALED], &context).unwrap();
+            let opened = opened.expose();
             self.learn(*dealer, Kind::Mask, i, &opened[..32]);
             self.learn(*dealer, Kind::Seed, i, &opened[32..64]);
         }

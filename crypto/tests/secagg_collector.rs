@@ -444,7 +444,7 @@ fn open(
         .str(id(BAD))
         .finish();
     let key = consilium_crypto::seal::SealKey::new(&keys.agree(&from), &purpose);
-    key.open(sealed, &context).unwrap().to_vec()
+    key.open(sealed, &context).unwrap().expose().to_vec()
 }
 
 #[test]

@@ -84,16 +84,22 @@ impl Identity {
     /// [`IdentityError::Malformed`] names the field.
     pub fn parse(text: &str) -> Result<Self, IdentityError> {
         let text: IdentityText = toml::from_str(text).map_err(|_| IdentityError::Malformed("list"))?;
-        let mut seed = [0; 32];
-        hex::decode_to_slice(&text.signing_key, &mut seed)
-            .map_err(|_| IdentityError::Malformed("signing_key"))?;
-        let tls_key = hex::decode(&text.tls_key).map_err(|_| IdentityError::Malformed("tls_key"))?;
+        let IdentityText { id, signing_key, tls_key, tls_certificate } = text;
+        // Into the wrapper first, so that they are wiped however this ends.
+        let (signing_key, tls_key) = (Secret::new(signing_key), Secret::new(tls_key));
+        let mut decoded = Ok(());
+        let seed = Secret::<[u8; 32]>::build(|seed| {
+            decoded = hex::decode_to_slice(signing_key.expose(), seed);
+        });
+        decoded.map_err(|_| IdentityError::Malformed("signing_key"))?;
+        let tls_key = hex::decode(tls_key.expose()).map_err(|_| IdentityError::Malformed("tls_key"))?;
+        let tls_key = Secret::new(tls_key);
         let certificate =
-            hex::decode(&text.tls_certificate).map_err(|_| IdentityError::Malformed("tls_certificate"))?;
+            hex::decode(&tls_certificate).map_err(|_| IdentityError::Malformed("tls_certificate"))?;
         let certificate = CertificateDer::from(certificate);
         key_digest(&certificate).ok_or(IdentityError::Malformed("tls_certificate"))?;
-        let signing = SigningKey::from_seed(seed);
-        Ok(Self { id: text.id, signing, tls_key: Secret::new(tls_key), certificate })
+        let signing = SigningKey::from_seed(*seed.expose());
+        Ok(Self { id, signing, tls_key, certificate })
     }
 
     /// The private text, to be written where only its owner can read it.
@@ -105,7 +111,10 @@ impl Identity {
             tls_certificate: hex::encode(&self.certificate),
         };
         // Unwrap safety: four strings serialize to TOML.
-        Secret::new(toml::to_string(&text).unwrap_or_default())
+        let whole = Secret::new(toml::to_string(&text).unwrap_or_default());
+        let IdentityText { signing_key, tls_key, .. } = text;
+        drop((Secret::new(signing_key), Secret::new(tls_key)));
+        whole
     }
 
     /// The public half: this party's entry in the roster.

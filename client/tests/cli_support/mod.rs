@@ -20,7 +20,11 @@ use consilium_proto::{
 };
 use jiff::civil::{Date, date};
 
-pub const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/trainer/tiny");
+/// The tiny model's folder; a package elsewhere that includes this file names it in its build script.
+pub const MODEL: &str = match option_env!("CONSILIUM_TINY_MODEL") {
+    Some(folder) => folder,
+    None => concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/trainer/tiny"),
+};
 pub const LABELS: [&str; 3] = ["infection", "fracture", "neoplasm"];
 
 pub fn id(text: &str) -> Id {

@@ -41,12 +41,12 @@ pub(super) fn open_parcel(
 ) -> Result<Opening, BadDeal> {
     let key = SealKey::new(shared, &route.purpose());
     let unsealed = key.open(parcel.sealed, &route.associated_data()).map_err(|_| BadDeal::DoesNotOpen)?;
-    let opening = Opening::from_unsealed(&unsealed).ok_or(BadDeal::DoesNotOpen)?;
+    let opening = Opening::from_unsealed(unsealed.expose()).ok_or(BadDeal::DoesNotOpen)?;
     if !opening.shares_are_canonical() {
         return Err(BadDeal::NotScalars);
     }
     let place = Place { attempt: route.attempt, dealer: route.dealer.0, recipient: route.recipient.0 };
-    if opening.commitments(&place) != parcel.commitments {
+    if !opening.commitments(&place).same(&parcel.commitments) {
         return Err(BadDeal::NotCommitted);
     }
     Ok(opening)
@@ -123,7 +123,7 @@ pub fn judge(attempt: &Attempt, adverts: &[u8], complaint: &[u8]) -> Result<Posi
 impl Opening {
     fn shares_are_canonical(&self) -> bool {
         use super::opening::Kind::{Mask, Seed};
-        [Mask, Seed].iter().all(|kind| scalar_from_bytes(&self.reveal(*kind).share).is_some())
+        [Mask, Seed].iter().all(|kind| scalar_from_bytes(self.reveal(*kind).share()).is_some())
     }
 }
 

@@ -5,6 +5,8 @@
 //! that showing one kind later says nothing of the other. The commitments and the box's hash make the leaf of
 //! the dealer's tree.
 
+use subtle::{Choice, ConstantTimeEq};
+
 use super::{Attempt, Position};
 use crate::{
     digest::{Digest, Transcript},
@@ -13,7 +15,6 @@ use crate::{
     seal,
     secret::Secret,
 };
-use zeroize::Zeroize;
 
 /// Bytes of an opening before sealing: two shares and a salt.
 pub(super) const OPENING_LEN: usize = 96;
@@ -82,15 +83,15 @@ impl Opening {
         let parts = self.bytes.expose().as_chunks::<32>().0;
         let [mask, seed, salt] = parts else {
             // An opening has three parts by its type.
-            return Revelation { share: [0; 32], salt: [0; 32] };
+            return Revelation::new(&[0; 32], &[0; 32]);
         };
         let label = kind.labels().1;
         let salt = kdf::derive(salt, &Transcript::new(label).finish());
         let share = match kind {
-            Kind::Mask => *mask,
-            Kind::Seed => *seed,
+            Kind::Mask => mask,
+            Kind::Seed => seed,
         };
-        Revelation { share, salt: *salt.expose() }
+        Revelation::new(share, salt.expose())
     }
 
     pub(super) fn commitments(&self, place: &Place<'_>) -> Commitments {
@@ -106,30 +107,35 @@ impl Opening {
     }
 }
 
-/// One share and its salt: what is released when masks are taken off.
-pub(super) struct Revelation {
-    pub(super) share: [u8; 32],
-    pub(super) salt: [u8; 32],
-}
+/// One share and its salt: what is released when masks are taken off. Secret until then: a dealer and its
+/// recipients compute both kinds, and release one.
+pub(super) struct Revelation(Secret<[[u8; 32]; 2]>);
 
 impl Revelation {
     pub(super) const LEN: usize = 64;
+
+    pub(super) fn new(share: &[u8; 32], salt: &[u8; 32]) -> Self {
+        Self(Secret::build(|parts: &mut [[u8; 32]; 2]| *parts = [*share, *salt]))
+    }
+
+    pub(super) fn share(&self) -> &[u8; 32] {
+        let [share, _] = self.0.expose();
+        share
+    }
+
+    pub(super) fn salt(&self) -> &[u8; 32] {
+        let [_, salt] = self.0.expose();
+        salt
+    }
 
     pub(super) fn commitment(&self, place: &Place<'_>, kind: Kind) -> Digest {
         Transcript::new(kind.labels().0)
             .digest(place.attempt.ctx())
             .bytes(place.attempt.id(place.dealer).as_bytes())
             .bytes(place.attempt.id(place.recipient).as_bytes())
-            .bytes(&self.share)
-            .bytes(&self.salt)
+            .bytes(self.share())
+            .bytes(self.salt())
             .finish()
-    }
-}
-
-impl Drop for Revelation {
-    fn drop(&mut self) {
-        self.share.zeroize();
-        self.salt.zeroize();
     }
 }
 
@@ -141,8 +147,8 @@ pub(super) struct Place<'a> {
     pub(super) recipient: Position,
 }
 
-/// A dealer's commitments to the two shares of one recipient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A dealer's commitments to the two shares of one recipient. Compared by [`same`](Self::same) only.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Commitments {
     pub(super) mask: Digest,
     pub(super) seed: Digest,
@@ -156,6 +162,12 @@ impl Commitments {
             Kind::Mask => &self.mask,
             Kind::Seed => &self.seed,
         }
+    }
+
+    /// Whether these are the same, in constant time: one side was computed from secrets.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        let equal: Choice = self.mask.0.ct_eq(&other.mask.0) & self.seed.0.ct_eq(&other.seed.0);
+        equal.into()
     }
 
     /// The leaf that stands for this recipient. `sealed` is empty for the dealer itself, which needs no box.

@@ -111,6 +111,64 @@ fn coefficients_are_uniform() {
     }
 }
 
+/// How far the bytes of some coefficients are from uniform: a chi-square with 255 degrees of freedom for each
+/// of the 31 bytes below the order's top, summed, in standard deviations from its mean; and how many bytes are
+/// zero, in standard deviations from one in 256.
+fn byte_statistics(coefficients: &[Scalar]) -> (f64, f64) {
+    let expected = coefficients.len() as f64 / 256.0;
+    let (mut chi_square, mut zeros) = (0.0, 0u32);
+    for byte in 0..31 {
+        let mut cells = [0u32; 256];
+        coefficients.iter().for_each(|c| cells[usize::from(c.as_bytes()[byte])] += 1);
+        chi_square +=
+            cells.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum::<f64>();
+        zeros += cells[0];
+    }
+    let (freedom, bytes) = (31.0 * 255.0, coefficients.len() as f64 * 31.0);
+    let deviation = (bytes / 256.0 * (255.0 / 256.0)).sqrt();
+    ((chi_square - freedom) / (2.0 * freedom).sqrt(), (f64::from(zeros) - bytes / 256.0) / deviation)
+}
+
+/// Every byte of every coefficient is uniform, zero as likely as any other value, for a secret of zero as for
+/// any other. The same statistic finds the defect of RUSTSEC-2024-0398: leading coefficients drawn again where
+/// they are zero, which in its field of 256 elements means bytes that are never zero.
+#[test]
+fn no_value_is_avoided_zero_least_of_all() {
+    let mut rng = rng(5);
+    for secret in [0, 42] {
+        let mut found = [Vec::new(), Vec::new()];
+        for _ in 0..20_000 {
+            let polynomial = Polynomial::new(&scalar(secret), 3, &mut rng);
+            // f(1), f(2) and f(0) give both coefficients of a polynomial of degree two.
+            let [one, two] = [1, 2].map(|x| *polynomial.share(x).expose() - Scalar::from(secret));
+            let leading = (two - one - one) * Scalar::from(2u64).invert();
+            found[0].push(one - leading);
+            found[1].push(leading);
+        }
+        for coefficients in &found {
+            let (chi_square, zeros) = byte_statistics(coefficients);
+            // Six deviations: about one run in 10^8 for each.
+            assert!(chi_square.abs() < 6.0, "chi-square {chi_square} deviations off");
+            assert!(zeros.abs() < 6.0, "zero bytes {zeros} deviations off");
+        }
+    }
+    let avoiding = |rng: &mut chacha20::ChaCha20Rng| loop {
+        let drawn = *random_scalar(rng).expose();
+        let mut bytes = drawn.to_bytes();
+        bytes[..31].iter_mut().for_each(|byte| {
+            while *byte == 0 {
+                *byte = random_scalar(rng).expose().as_bytes()[0];
+            }
+        });
+        if let Some(scalar) = Option::<Scalar>::from(Scalar::from_canonical_bytes(bytes)) {
+            break scalar;
+        }
+    };
+    let biased: Vec<Scalar> = (0..20_000).map(|_| avoiding(&mut rng)).collect();
+    let (chi_square, zeros) = byte_statistics(&biased);
+    assert!(chi_square > 6.0 && zeros < -6.0, "the test would not see the defect: {chi_square}, {zeros}");
+}
+
 /// A random word of zero gives the coefficient zero; nothing is drawn again. (A generator of zeros makes a
 /// redrawing implementation loop for ever or skip the value.)
 #[test]

@@ -52,8 +52,8 @@ impl Holding {
         if !wall!(attempt, one_kind) {
             for (dealer, opening) in &self.openings {
                 let other = opening.reveal(kind(*dealer).other());
-                body.extend_from_slice(&other.share);
-                body.extend_from_slice(&other.salt);
+                body.extend_from_slice(other.share());
+                body.extend_from_slice(other.salt());
             }
         }
         Ok(body)

@@ -30,7 +30,7 @@ pub(in crate::secagg) fn answer_body(
     write_head(&mut w, Step::Unmask, Speaker::Member);
     w.u16(me.0).digest(headers);
     revelations.for_each(|revelation| {
-        w.raw(&revelation.share).raw(&revelation.salt);
+        w.raw(revelation.share()).raw(revelation.salt());
     });
     sign_and_append(&mut w, Step::Unmask, attempt, me, key);
     w.finish()
@@ -51,7 +51,7 @@ impl Answer {
         read_position(&mut r, attempt)?;
         let headers = r.digest("headers hash")?;
         let revelations = (0..dealers)
-            .map(|_| Ok(Revelation { share: r.array("share")?, salt: r.array("salt")? }))
+            .map(|_| Ok(Revelation::new(&r.array("share")?, &r.array("salt")?)))
             .collect::<Result<_, Flaw>>()?;
         let _: [u8; 64] = r.array("signature")?;
         r.finish()?;

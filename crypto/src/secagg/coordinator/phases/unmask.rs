@@ -58,7 +58,7 @@ impl Unmask {
                 return Err(Fault::BadShare { dealer });
             }
         }
-        let shares = answer.revelations.iter().map(|shown| scalar_from_bytes(&shown.share)).collect();
+        let shares = answer.revelations.iter().map(|shown| scalar_from_bytes(shown.share())).collect();
         self.answers.insert(from, shares);
         self.roll.received.insert(from);
         Ok(())
