@@ -104,7 +104,9 @@ impl Cohort {
         let members = keys
             .iter()
             .enumerate()
-            .map(|(i, key)| Ok(Member { id: MemberId::new(&format!("org-{i:04}"))?, key: key.verifying_key() }))
+            .map(|(i, key)| {
+                Ok(Member { id: MemberId::new(&format!("org-{i:04}"))?, key: key.verifying_key() })
+            })
             .collect::<Result<_>>()?;
         let attempt = Arc::new(Attempt::new(Digest::of(b"cost"), params, members)?);
         let others = (1..shape.n)
@@ -138,8 +140,7 @@ impl Play {
         let mut rng = client_rng();
         let key = &self.keys[0];
 
-        let (mut client, own) =
-            Participant::start(attempt.clone(), Position(0), key, ledger(), &mut rng)?;
+        let (mut client, own) = Participant::start(attempt.clone(), Position(0), key, ledger(), &mut rng)?;
         let [client_seal, client_mask, _] = messages::advertised(&own);
         let mut adverts = vec![own];
         adverts.extend((1..n).map(|i| self.sign(i, 1, messages::advert(i, self.of(i).publics()))));
@@ -147,9 +148,8 @@ impl Play {
         let step1 = messages::step_hash("consilium/1/step-1", attempt.ctx(), adverts.iter());
 
         let own = body(client.deliver(Step::Share, &shown_adverts, key, &mut rng)?)?;
-        let mut released = vec![
-            (1..n).map(|i| self.opened(&step1, &client_seal, i, &own)).collect::<Vec<Released>>(),
-        ];
+        let mut released =
+            vec![(1..n).map(|i| self.opened(&step1, &client_seal, i, &own)).collect::<Vec<Released>>()];
         // The client's own place: it answers for itself.
         released[0].insert(0, [0; 64]);
         let mut deals = vec![own];
@@ -198,7 +198,9 @@ impl Play {
         let sum = whole.then(|| {
             let mut sum = vec![0u32; shape.dimension as usize];
             for i in 0..survivors {
-                sum.iter_mut().zip(update(i, shape.dimension)).for_each(|(sum, it)| *sum = sum.wrapping_add(it));
+                sum.iter_mut()
+                    .zip(update(i, shape.dimension))
+                    .for_each(|(sum, it)| *sum = sum.wrapping_add(it));
             }
             sum.iter_mut().for_each(|value| *value &= attempt.params().ring().mask());
             sum

@@ -64,7 +64,8 @@ pub fn deal_header(me: u16, step1: &Digest, root: &Digest) -> Vec<u8> {
 }
 
 pub fn input_header(me: u16, step2: &Digest, digests: &[Digest], total: u64) -> Vec<u8> {
-    let root = Tree::new(digests.iter().map(|digest| merkle::leaf("consilium/1/chunks", &[&digest.0]))).root();
+    let root =
+        Tree::new(digests.iter().map(|digest| merkle::leaf("consilium/1/chunks", &[&digest.0]))).root();
     [head(3, me).as_slice(), step2.as_bytes(), root.as_bytes(), &total.to_le_bytes()].concat()
 }
 
@@ -73,7 +74,11 @@ pub fn answer(me: u16, headers: &Digest) -> Vec<u8> {
 }
 
 /// The hash that closes a step: over the transcript before it and all bodies.
-pub fn step_hash(label: &'static str, before: &Digest, bodies: impl Iterator<Item = impl AsRef<[u8]>>) -> Digest {
+pub fn step_hash(
+    label: &'static str,
+    before: &Digest,
+    bodies: impl Iterator<Item = impl AsRef<[u8]>>,
+) -> Digest {
     let mut all = Vec::new();
     bodies.for_each(|body| all.extend_from_slice(body.as_ref()));
     Transcript::new(label).digest(before).bytes(&all).finish()
@@ -86,7 +91,8 @@ pub fn kind_salt(salt: &[u8; 32], kind: Kind) -> [u8; 32] {
         Kind::Seed => "consilium/1/salt-seed",
     };
     let mut out = [0; 32];
-    let expanded = Hkdf::<Sha256>::new(None, salt).expand(Transcript::new(label).finish().as_bytes(), &mut out);
+    let expanded =
+        Hkdf::<Sha256>::new(None, salt).expand(Transcript::new(label).finish().as_bytes(), &mut out);
     expanded.expect("32 bytes fit");
     out
 }

@@ -43,19 +43,42 @@ fn panel(svg: &mut String, left: f64, name: &str, lines: &[Line]) {
     for power in X.0..=X.1 {
         let at = x(10f64.powi(power));
         put(svg, format_args!("<path d=\"M{at} {TOP}V{bottom}\" stroke=\"#ddd\"/>"));
-        put(svg, format_args!("<text x=\"{at}\" y=\"{}\" text-anchor=\"middle\">10<tspan dy=\"-5\" font-size=\"9\">{power}</tspan></text>", bottom + 18.0));
+        put(
+            svg,
+            format_args!(
+                "<text x=\"{at}\" y=\"{}\" text-anchor=\"middle\">10<tspan dy=\"-5\" font-size=\"9\">{power}</tspan></text>",
+                bottom + 18.0
+            ),
+        );
     }
     for power in Y.0..=Y.1 {
         let at = y(10f64.powi(power));
         put(svg, format_args!("<path d=\"M{left} {at}H{right}\" stroke=\"#ddd\"/>"));
-        put(svg, format_args!("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>", left - 6.0, at + 4.0, 10f64.powi(power)));
+        put(
+            svg,
+            format_args!(
+                "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
+                left - 6.0,
+                at + 4.0,
+                10f64.powi(power)
+            ),
+        );
     }
     for (line, colour) in lines.iter().zip(COLOURS) {
         let path: Vec<String> =
             line.points.iter().map(|(px, py)| format!("{:.1} {:.1}", x(*px), y(*py))).collect();
-        put(svg, format_args!("<path d=\"M{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>", path.join("L")));
+        put(
+            svg,
+            format_args!(
+                "<path d=\"M{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+                path.join("L")
+            ),
+        );
         for (px, py) in &line.points {
-            put(svg, format_args!("<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"/>", x(*px), y(*py)));
+            put(
+                svg,
+                format_args!("<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"/>", x(*px), y(*py)),
+            );
         }
         if let Some((px, py)) = line.points.last() {
             let (at, up, name) = (x(*px) + 8.0, y(*py) + 4.0, &line.name);

@@ -35,7 +35,9 @@ pub fn noise() -> Result<(Vec<Row>, Value)> {
         }
         let ratio = median(ours.iter().zip(&theirs).map(|(ours, theirs)| theirs / ours).collect());
         let (ours, theirs) = (1e9 * median(ours), 1e9 * median(theirs));
-        println!("    sigma {sigma:>8}   {ours:>6.2} ns a draw   OpenDP {theirs:>8.0} ns   ratio {ratio:>6.0}");
+        println!(
+            "    sigma {sigma:>8}   {ours:>6.2} ns a draw   OpenDP {theirs:>8.0} ns   ratio {ratio:>6.0}"
+        );
         scales.push(json!({ "sigma": sigma, "ns": ours, "opendp_ns": theirs, "ratio": ratio }));
         if sigma == 1e3 {
             row = ratio;
@@ -58,7 +60,11 @@ fn opendp(sigma: f64) -> Result<f64> {
     let mut failed = None;
     let spent = seconds(|| {
         for _ in 0..DRAWS {
-            match sigma.try_into().map_err(drop).and_then(|scale| sample_discrete_gaussian(scale).map_err(drop)) {
+            match sigma
+                .try_into()
+                .map_err(drop)
+                .and_then(|scale| sample_discrete_gaussian(scale).map_err(drop))
+            {
                 Ok(draw) => drop(black_box(draw)),
                 Err(()) => failed = Some("OpenDP refuses the scale"),
             }
@@ -84,7 +90,10 @@ fn patient(rng: &mut BulkRng) -> Result<()> {
         let _ = black_box(lot.add_patient(black_box(&gradient), 1.0, true, rng));
     });
     let each = 1e9 * spent / f64::from(dimension);
-    println!("    one patient, {dimension} coordinates {:>8.1} µs, {each:.2} ns each, best of 50", 1e6 * spent);
+    println!(
+        "    one patient, {dimension} coordinates {:>8.1} µs, {each:.2} ns each, best of 50",
+        1e6 * spent
+    );
     Ok(())
 }
 

@@ -13,7 +13,10 @@ pub enum Bar {
     AtLeast(f64),
     /// At most so many seconds, unless the operations that the row is made of cost that much here: it fails only if it
     /// also exceeds 1.4 times their cost.
-    Seconds { most: f64, calibrated: f64 },
+    Seconds {
+        most: f64,
+        calibrated: f64,
+    },
 }
 
 /// How far above the calibrated cost of its operations a row may be.

@@ -1,5 +1,7 @@
 //! A played attempt, replayed against a fresh client and a fresh coordinator, with a clock on each step.
 
+use std::convert::Infallible;
+
 use consilium_crypto::{
     digest::Digest,
     ring,
@@ -98,17 +100,13 @@ pub fn coordinator(cohort: &Cohort) -> Result<Steps> {
     }
 
     let revealed = collector.revealed().ok_or("nothing revealed")?;
-    let (mut packed, mut sum, mut out) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut sum, mut out) = (Vec::new(), Vec::new());
     for index in 0..params.chunk_count() {
-        sum.clear();
-        sum.resize(params.chunk_elements(index), 0);
-        for i in 0..survivors {
-            steps.time("5 sum", || {
-                packed.clear();
-                packed.extend_from_slice(cohort.vectors.chunk(i, index as usize));
-                revealed.add_packed(&packed, &mut sum)
-            })?;
-        }
+        let input = |from: Position, packed: &mut Vec<u8>| {
+            packed.extend_from_slice(cohort.vectors.chunk(from.0, index as usize));
+            Ok::<_, Infallible>(())
+        };
+        steps.time("5 sum", || revealed.sum_chunk(index, input, &mut sum))?;
         steps.time("5 take off masks", || revealed.remove_masks(index, &mut sum));
         steps.time("5 pack", || ring::pack(params.ring(), &sum, &mut out));
         if let Some(expected) = &cohort.sum {

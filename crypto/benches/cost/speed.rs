@@ -2,10 +2,10 @@
 
 use std::hint::black_box;
 
-use consilium_crypto::ring::{self, RingWidth};
+use consilium_crypto::ring::{self, RingWidth, STREAMS};
 
 use crate::{
-    Result, RUNS,
+    RUNS, Result,
     clock::{median, seconds},
     cohort::Cohort,
 };
@@ -20,16 +20,21 @@ pub fn sum_vs_read(cohort: &Cohort) -> Result<f64> {
         let (mut ratios, mut rates) = (Vec::new(), Vec::new());
         let mut sum = vec![0u32; 1 << 17];
         for _ in 0..RUNS {
-            let read = seconds(|| chunks.iter().for_each(|chunk| drop(black_box(read(chunk)))));
+            let read = seconds(|| {
+                chunks.iter().for_each(|chunk| {
+                    black_box(read(chunk));
+                })
+            });
             let mut bytes = 0;
             let summing = seconds(|| {
-                for chunk in &chunks {
-                    // The chunk's bytes as elements of this width, whatever they were packed from.
-                    let elements = chunk.len() / bits as usize * 8;
-                    let packed = &chunk[..width.packed_len(elements)];
-                    bytes += packed.len();
-                    let summed = ring::unpack_add(width, packed, &mut sum[..elements]);
-                    debug_assert!(summed.is_ok());
+                for (some, first) in chunks.chunks(STREAMS).zip((0..).step_by(STREAMS)) {
+                    // The chunks' bytes as elements of this width, whatever they were packed from.
+                    let elements = some[0].len() / bits as usize * 8;
+                    let packed: Vec<&[u8]> =
+                        some.iter().map(|chunk| &chunk[..width.packed_len(elements)]).collect();
+                    bytes += packed.iter().map(|packed| packed.len()).sum::<usize>();
+                    let summed = ring::unpack_add_all(width, &packed, &mut sum[..elements]);
+                    assert!(summed.is_ok(), "chunk {first}");
                 }
             });
             let all: usize = chunks.iter().map(|chunk| chunk.len()).sum();
@@ -48,9 +53,7 @@ pub fn sum_vs_read(cohort: &Cohort) -> Result<f64> {
 fn chunks_in_order(cohort: &Cohort) -> Vec<&[u8]> {
     let count = cohort.attempt.params().chunk_count() as usize;
     let survivors = cohort.shape.survivors();
-    (0..count)
-        .flat_map(|index| (0..survivors).map(move |i| cohort.vectors.chunk(i, index)))
-        .collect()
+    (0..count).flat_map(|index| (0..survivors).map(move |i| cohort.vectors.chunk(i, index))).collect()
 }
 
 /// Every byte read once, as 64-bit words.

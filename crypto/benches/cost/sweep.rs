@@ -17,7 +17,9 @@ const LONG: f64 = 1.0;
 
 /// Measures, prints, draws.
 pub fn measure() -> Result<()> {
-    println!("\nsweep, 24 bits, nobody dropped; seconds of processor time, medians of {RUNS}, or one run if above {LONG} s");
+    println!(
+        "\nsweep, 24 bits, nobody dropped; seconds of processor time, medians of {RUNS}, or one run if above {LONG} s"
+    );
     println!("{:>6} {:>10} {:>10} {:>12}", "n", "d", "client", "coordinator");
     let (mut clients, mut coordinators, mut points) = (Vec::new(), Vec::new(), Vec::new());
     for n in COHORTS {
