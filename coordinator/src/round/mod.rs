@@ -19,14 +19,16 @@ mod recovery;
 mod release;
 mod running;
 mod status;
+mod sum;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use consilium_crypto::{
+    digest::Digest,
     release::AdapterState,
-    secagg::{Position, Revealed},
+    secagg::{Position, Revealed, chunk_digest},
 };
 use consilium_proto::{
     PROTOCOL_VERSION,
@@ -194,6 +196,22 @@ impl Aggregation {
     }
 }
 
+/// A part of an upload, and the digest of its chunk. Hashing is most of what an upload costs, so it is done where the
+/// part arrives, by as many threads as serve connections, and not where the round waits. That this is the digest of that
+/// chunk follows from the only way to make one.
+#[derive(Clone, Debug)]
+pub struct HashedPart {
+    part: wire::UploadPart,
+    digest: Digest,
+}
+
+impl From<wire::UploadPart> for HashedPart {
+    fn from(part: wire::UploadPart) -> Self {
+        let digest = chunk_digest(&part.chunk);
+        Self { part, digest }
+    }
+}
+
 /// Why a chunk was refused; the upload ends with this word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkRefused(pub &'static str);
@@ -327,12 +345,12 @@ impl Job {
     pub fn handle_chunk(
         &mut self,
         from: &Id,
-        part: wire::UploadPart,
+        part: impl Into<HashedPart>,
         now_ms: u64,
     ) -> Result<Vec<Effect>, ChunkRefused> {
         let Phase::Running(running) = &mut self.phase else { return Err(ChunkRefused("no-attempt")) };
         let mut effects = Vec::new();
-        running.chunk(from, part, &mut effects)?;
+        running.chunk(from, part.into(), &mut effects)?;
         self.advance(now_ms, &mut effects);
         self.farewell(false, &mut effects);
         Ok(effects)

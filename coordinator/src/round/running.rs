@@ -15,8 +15,7 @@ use consilium_proto::{
     wire::{self, coordinator_message::Kind},
 };
 
-use super::{Aggregation, ChunkRefused, Effect, Event, code, history::Summary, members::Members};
-use consilium_crypto::digest::Digest;
+use super::{Aggregation, ChunkRefused, Effect, Event, HashedPart, code, history::Summary, members::Members};
 
 /// An attempt between its announcement and its end.
 pub(crate) struct Running {
@@ -232,7 +231,7 @@ impl Running {
     pub(crate) fn chunk(
         &mut self,
         from: &Id,
-        part: wire::UploadPart,
+        HashedPart { part, digest }: HashedPart,
         effects: &mut Vec<Effect>,
     ) -> Result<(), ChunkRefused> {
         if !self.is(part.round, part.attempt) || self.step() != Step::Input {
@@ -251,7 +250,7 @@ impl Running {
         if part.chunk.len() != self.collector.chunk_len(part.index) {
             return Err(ChunkRefused("wrong-length"));
         }
-        if Digest::of(&part.chunk) != expected {
+        if digest != expected {
             return Err(ChunkRefused("not-as-announced"));
         }
         let (round, attempt) = (self.round, self.attempt);

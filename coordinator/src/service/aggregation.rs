@@ -15,7 +15,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::engine::{Handle, Said};
-use crate::round::Input;
+use crate::round::{HashedPart, Input};
 
 /// Messages queued for one member before its session counts as stuck and is closed.
 const QUEUE: usize = 256;
@@ -96,7 +96,7 @@ impl Aggregation for Service {
         let mut chunks = 0;
         while let Some(part) = parts.message().await? {
             chunks = part.index.saturating_add(1);
-            self.engine.chunk(from.clone(), part).await?;
+            self.engine.chunk(from.clone(), HashedPart::from(part)).await?;
         }
         Ok(Response::new(UploadReceipt { chunks }))
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,14 +17,14 @@ use consilium_proto::{
     ids::Id,
     plan::{Guarantees, VerifiedPlan},
     roster::VerifiedRoster,
-    wire::{CoordinatorMessage, JobStatus, RoundsReply, SignedReleaseHead, UploadPart},
+    wire::{CoordinatorMessage, JobStatus, RoundsReply, SignedReleaseHead},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
 use super::{ServiceError, Traffic};
 use crate::{
-    round::{Aggregation, Effect, Event, Input, Job, Recovered, RecoveryError},
+    round::{Aggregation, Effect, Event, HashedPart, Input, Job, Recovered, RecoveryError},
     store::{EventRecord, NewEvent, ReleaseRow, Store, StoreError},
 };
 
@@ -57,7 +58,7 @@ pub(super) struct Published {
 
 enum Request {
     Said(Said, oneshot::Sender<()>),
-    Chunk { from: Id, part: UploadPart, done: oneshot::Sender<Result<(), Status>> },
+    Chunk { from: Id, part: HashedPart, done: oneshot::Sender<Result<(), Status>> },
     ReleaseFrom { round: u32, reply: oneshot::Sender<Option<Published>> },
     Status(oneshot::Sender<JobStatus>),
     Rounds(oneshot::Sender<RoundsReply>),
@@ -93,7 +94,7 @@ impl Handle {
         wait.await.map_err(stopped)
     }
 
-    pub(super) async fn chunk(&self, from: Id, part: UploadPart) -> Result<(), Status> {
+    pub(super) async fn chunk(&self, from: Id, part: HashedPart) -> Result<(), Status> {
         let (done, wait) = oneshot::channel();
         self.requests.send(Request::Chunk { from, part, done }).map_err(stopped)?;
         wait.await.map_err(stopped)?
@@ -445,21 +446,12 @@ impl<S: Store> Core<S> {
         })
     }
 
-    /// The exact ring sum, packed: one chunk at a time, so memory is that of one chunk and the sum.
+    /// The exact ring sum, packed, by all processors there are.
     fn aggregate(&self, work: &Aggregation) -> Result<Vec<u8>, String> {
-        let mut sum = Vec::new();
-        let mut values = Vec::new();
-        for index in 0..work.chunks {
-            values.clear();
-            let mut read = |position, out: &mut Vec<u8>| {
-                let id = work.id(position).ok_or("unknown position")?;
-                let read = self.store.read_chunk(work.round, work.attempt, id, index, out);
-                read.map_err(|e| e.to_string())
-            };
-            work.revealed.unmask_chunk(index, &mut read, &mut values).map_err(|e| e.to_string())?;
-            consilium_crypto::ring::pack(work.revealed.attempt().params().ring(), &values, &mut sum);
-        }
-        Ok(sum)
+        let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        work.sum(threads, |id, index, out| {
+            self.store.read_chunk(work.round, work.attempt, id, index, out).map_err(|e| e.to_string())
+        })
     }
 }
 
