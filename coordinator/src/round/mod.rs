@@ -25,6 +25,7 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc};
 
 use consilium_crypto::{
+    digest::Digest,
     release::AdapterState,
     secagg::{Position, Revealed},
 };
@@ -165,6 +166,13 @@ pub enum Effect {
         /// Attempt.
         attempt: u32,
     },
+    /// A member's message was refused: for the log and the counters.
+    Refused {
+        /// Whose.
+        from: Id,
+        /// `no-attempt`, `other-attempt`, `other-step`, `not-in-cohort`, or the number of the check in the manual's table.
+        code: &'static str,
+    },
     /// Close a member's session after what was sent.
     Close {
         /// Whose.
@@ -197,6 +205,20 @@ impl Aggregation {
 /// Why a chunk was refused; the upload ends with this word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkRefused(pub &'static str);
+
+/// A part of an upload with the digest of its chunk: hashing is done before, by whoever has the time.
+#[derive(Clone, Debug)]
+pub struct HashedPart {
+    part: wire::UploadPart,
+    digest: Digest,
+}
+
+impl From<wire::UploadPart> for HashedPart {
+    fn from(part: wire::UploadPart) -> Self {
+        let digest = Digest::of(&part.chunk);
+        Self { part, digest }
+    }
+}
 
 enum Phase {
     /// For enough members to be online.
@@ -306,9 +328,11 @@ impl Job {
     }
 
     fn protocol(&mut self, from: &Id, message: wire::ProtocolMessage, effects: &mut Vec<Effect>) {
-        if let Phase::Running(running) = &mut self.phase {
-            running.protocol(from, message, effects);
-        }
+        let refused = match &mut self.phase {
+            Phase::Running(running) => running.protocol(from, message, effects).err(),
+            Phase::Waiting { .. } | Phase::Finished => Some("no-attempt"),
+        };
+        effects.extend(refused.map(|code| Effect::Refused { from: from.clone(), code }));
     }
 
     fn held(&mut self, from: &Id, round: u32, attempt: u32, chunks: u32, effects: &mut Vec<Effect>) {
@@ -327,12 +351,12 @@ impl Job {
     pub fn handle_chunk(
         &mut self,
         from: &Id,
-        part: wire::UploadPart,
+        part: impl Into<HashedPart>,
         now_ms: u64,
     ) -> Result<Vec<Effect>, ChunkRefused> {
         let Phase::Running(running) = &mut self.phase else { return Err(ChunkRefused("no-attempt")) };
         let mut effects = Vec::new();
-        running.chunk(from, part, &mut effects)?;
+        running.chunk(from, part.into(), &mut effects)?;
         self.advance(now_ms, &mut effects);
         self.farewell(false, &mut effects);
         Ok(effects)
