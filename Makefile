@@ -37,5 +37,10 @@ lint: setup ## Format and clippy, warnings refused.
 doc: setup ## The documentation, warnings refused.
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps
 
+bench: setup ## Measure what the product promises: a table, and target/bench/summary.json.
+	cargo bench --locked -p consilium-crypto --bench cost
+	# The rows that need the real service, once their bench is there:
+	# cargo run --release --locked -p consilium-tests --bin service_bench
+
 deny: ## Advisories, licences and sources of every dependency (needs cargo-deny).
 	cargo deny check

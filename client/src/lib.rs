@@ -22,4 +22,5 @@ pub mod model;
 pub mod result;
 pub mod run;
 pub mod session;
+pub mod threads;
 pub mod trainer;

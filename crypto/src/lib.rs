@@ -41,3 +41,5 @@ pub mod shamir;
 pub mod sign;
 #[cfg(test)]
 mod testing;
+#[cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+pub mod workers;

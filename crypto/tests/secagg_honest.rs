@@ -8,11 +8,13 @@ use std::{convert::Infallible, sync::Arc, thread};
 
 use consilium_crypto::{
     digest::Digest,
+    ring::RingVector,
     secagg::{
         CHUNK_ELEMENTS, Position, RecordError, Revealed, Step, UnmaskError,
         client::{Participant, Reply},
         coordinator::Collector,
     },
+    workers::Workers,
 };
 use secagg_world::*;
 
@@ -232,6 +234,50 @@ fn the_sum_does_not_depend_on_who_computes_it() {
         workers.into_iter().map(|worker| worker.join().unwrap()).collect()
     });
     assert_eq!(chunks.concat(), world.expected_sum(&survivors));
+}
+
+/// Lends out some threads, and does the last pieces first.
+struct Hurried(usize);
+
+impl Workers for Hurried {
+    fn map<T: Send, R: Send>(&self, pieces: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+        let mut left: Vec<Vec<(usize, T)>> = (0..self.0).map(|_| Vec::new()).collect();
+        for (index, piece) in pieces.into_iter().enumerate().rev() {
+            left[index % self.0].push((index, piece));
+        }
+        let work = &work;
+        let mut done: Vec<(usize, R)> = thread::scope(|scope| {
+            let threads: Vec<_> = left
+                .into_iter()
+                .map(|mine| {
+                    scope.spawn(move || mine.into_iter().map(|(i, it)| (i, work(it))).collect::<Vec<_>>())
+                })
+                .collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        done.sort_by_key(|(index, _)| *index);
+        done.into_iter().map(|(_, result)| result).collect()
+    }
+}
+
+#[test]
+fn masking_does_not_depend_on_how_many_threads_do_it() {
+    let ready = || {
+        let mut world = World::new(Shape::of(4, CHUNK_ELEMENTS as u32 * 5 + 77), 8);
+        let all = world.everyone();
+        world.advertise(&all);
+        world.share(&all);
+        world.ready(1);
+        world
+    };
+    let alone = ready().mask(1);
+    assert_eq!(alone.chunks.len(), 6);
+    for threads in [1, 2, 3, 6, 11] {
+        let mut world = ready();
+        let update = RingVector::new(world.attempt.params().ring(), world.updates[1].clone()).unwrap();
+        let masked = world.clients[1].mask_on(update, &world.keys[1], &Hurried(threads)).unwrap();
+        assert!(masked == alone, "{threads} threads");
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ use crate::{
     ledger::{LedgerError, LedgerFile},
     link::{Link, LinkEvent, Target},
     session::{Effect, Event, Input, Session},
+    threads::Threads,
     trainer::Trainer,
 };
 #[cfg(feature = "torch")]
@@ -113,6 +114,7 @@ impl Client {
             self.state.clone(),
         )
         .map_err(RunError::Thread)?;
+        self.session = self.session.with_threads(Threads::of_this_machine());
         let mut link = Link::start(self.target);
         let sum_bytes = self.plan.derived().ring.packed_len(self.plan.derived().vector_len);
         tokio::pin!(shutdown);

@@ -169,7 +169,7 @@ impl Session {
             return self.decline(round, attempt, "budget".into(), refusal.to_string(), effects);
         }
         effects.push(Effect::Debit(Box::new(debit)));
-        match active.participant.mask(update, self.identity.signing_key()) {
+        match active.participant.mask_on(update, self.identity.signing_key(), &self.threads) {
             Err(refusal) => self.refuse(round, attempt, &refusal, effects),
             Ok(masked) => {
                 let step = Step::Input as u32;

@@ -29,7 +29,10 @@ use consilium_proto::{
 };
 use rand::CryptoRng;
 
-use crate::ledger::{Budget, Debit, LedgerState};
+use crate::{
+    ledger::{Budget, Debit, LedgerState},
+    threads::Threads,
+};
 use active::Active;
 pub use event::{Event, Recorded};
 
@@ -169,6 +172,8 @@ pub struct Session {
     evaluated_round: u32,
     evaluation: Option<wire::Evaluation>,
     software: String,
+    /// Whose hands mask the vector.
+    threads: Threads,
 }
 
 /// What a client knows when it starts.
@@ -219,7 +224,14 @@ impl Session {
             evaluated_round: 0,
             evaluation: None,
             software: env!("CARGO_PKG_VERSION").into(),
+            threads: Threads::ONE,
         })
+    }
+
+    /// Masks with so many threads; with one unless told. What is said does not depend on it.
+    #[must_use]
+    pub fn with_threads(self, threads: Threads) -> Self {
+        Self { threads, ..self }
     }
 
     /// Handles one input and says what to do. `rng` is the operating system's generator, except in simulations.

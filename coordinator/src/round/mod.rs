@@ -19,6 +19,7 @@ mod recovery;
 mod release;
 mod running;
 mod status;
+mod sum;
 #[cfg(test)]
 mod tests;
 
@@ -27,7 +28,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use consilium_crypto::{
     digest::Digest,
     release::AdapterState,
-    secagg::{Position, Revealed},
+    secagg::{Position, Revealed, chunk_digest},
 };
 use consilium_proto::{
     PROTOCOL_VERSION,
@@ -202,11 +203,9 @@ impl Aggregation {
     }
 }
 
-/// Why a chunk was refused; the upload ends with this word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChunkRefused(pub &'static str);
-
-/// A part of an upload with the digest of its chunk: hashing is done before, by whoever has the time.
+/// A part of an upload, and the digest of its chunk. Hashing is most of what an upload costs, so it is done where the
+/// part arrives, by as many threads as serve connections, and not where the round waits. That this is the digest of that
+/// chunk follows from the only way to make one.
 #[derive(Clone, Debug)]
 pub struct HashedPart {
     part: wire::UploadPart,
@@ -215,10 +214,14 @@ pub struct HashedPart {
 
 impl From<wire::UploadPart> for HashedPart {
     fn from(part: wire::UploadPart) -> Self {
-        let digest = Digest::of(&part.chunk);
+        let digest = chunk_digest(&part.chunk);
         Self { part, digest }
     }
 }
+
+/// Why a chunk was refused; the upload ends with this word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkRefused(pub &'static str);
 
 enum Phase {
     /// For enough members to be online.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -496,22 +497,12 @@ impl<S: Store> Core<S> {
         })
     }
 
-    /// The exact ring sum, packed: one chunk at a time, so memory is that of one chunk and the sum.
+    /// The exact ring sum, packed, by all processors there are.
     fn aggregate(&self, work: &Aggregation) -> Result<Vec<u8>, String> {
-        let params = work.revealed.attempt().params();
-        let mut sum = Vec::with_capacity(usize::try_from(params.total_len()).unwrap_or(0));
-        let mut values = Vec::new();
-        for index in 0..work.chunks {
-            values.clear();
-            let mut read = |position, out: &mut Vec<u8>| {
-                let id = work.id(position).ok_or("unknown position")?;
-                let read = self.store.read_chunk(work.round, work.attempt, id, index, out);
-                read.map_err(|e| e.to_string())
-            };
-            work.revealed.unmask_chunk(index, &mut read, &mut values).map_err(|e| e.to_string())?;
-            consilium_crypto::ring::pack(params.ring(), &values, &mut sum);
-        }
-        Ok(sum)
+        let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        work.sum(threads, |id, index, out| {
+            self.store.read_chunk(work.round, work.attempt, id, index, out).map_err(|e| e.to_string())
+        })
     }
 }
 

@@ -7,7 +7,7 @@
 //! on input.
 #![allow(clippy::indexing_slicing)]
 
-use super::RingWidth;
+use super::{RingWidth, STREAMS};
 
 /// Elements in a group.
 const GROUP: usize = 8;
@@ -115,6 +115,37 @@ fn unpack_group<const W: usize>(bytes: &[u8], slots: &mut [u32; GROUP], put: imp
         word.copy_from_slice(&bytes[byte..byte + 8]);
         // An element ends at most 7 + 32 bits into the word; the mask keeps what the cast must.
         put(slot, (u64::from_le_bytes(word) >> shift) as u32 & mask);
+    }
+}
+
+/// Adds the elements of vectors to `slots`; each vector has exactly `packed_len(slots.len())` bytes. Several at a time are
+/// read from memory in as many streams, and the sum is loaded and stored once for all of them.
+pub(super) fn unpack_add(width: RingWidth, vectors: &[&[u8]], slots: &mut [u32]) {
+    by_width!(width, add_width(vectors, slots));
+}
+
+fn add_width<const W: usize>(vectors: &[&[u8]], slots: &mut [u32]) {
+    let (several, rest) = vectors.as_chunks::<STREAMS>();
+    several.iter().for_each(|vectors| add_streams::<W, STREAMS>(vectors, slots));
+    rest.iter().for_each(|vector| add_streams::<W, 1>(&[vector], slots));
+}
+
+fn add_streams<const W: usize, const K: usize>(vectors: &[&[u8]; K], slots: &mut [u32]) {
+    let add = |slot: &mut u32, value: u32| *slot = slot.wrapping_add(value);
+    let length = vectors.first().map_or(0, |bytes| bytes.len());
+    let bulk = length.saturating_sub(SLACK) / W;
+    // Equal lengths, so that one comparison serves them all.
+    let vectors = vectors.map(|bytes| &bytes[..length]);
+    let (groups, tail) = slots.split_at_mut(bulk * GROUP);
+    for (group, from) in groups.as_chunks_mut::<GROUP>().0.iter_mut().zip((0..).step_by(W)) {
+        let mut sum = *group;
+        for bytes in &vectors {
+            unpack_group::<W>(&bytes[from..from + W + SLACK], &mut sum, add);
+        }
+        *group = sum;
+    }
+    for bytes in &vectors {
+        unpack_tail(W, &bytes[bulk * W..], tail, add);
     }
 }
 

@@ -49,6 +49,42 @@ fn packing_is_its_definition_at_every_width_and_length() {
 }
 
 #[test]
+fn however_many_vectors_are_added_at_once_the_sum_is_one() {
+    for width in widths() {
+        for count in [0, 1, 7, 8, 9, 64, 70, 1000] {
+            let packed: Vec<Vec<u8>> = (0..11u32)
+                .map(|i| {
+                    let values: Vec<u32> = elements(count).iter().map(|v| v.rotate_left(i)).collect();
+                    let mut packed = Vec::new();
+                    pack(width, &values, &mut packed);
+                    packed
+                })
+                .collect();
+            let mut expected = elements(count);
+            packed.iter().for_each(|one| unpack_add(width, one, &mut expected).unwrap());
+            for together in 1..=11 {
+                let mut sum = elements(count);
+                for some in packed.chunks(together) {
+                    let some: Vec<&[u8]> = some.iter().map(Vec::as_slice).collect();
+                    unpack_add_all(width, &some, &mut sum).unwrap();
+                }
+                assert_eq!(sum, expected, "{width} x {count}, {together} at once");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_bad_vector_among_many_leaves_the_sum_as_it_was() {
+    let width = RingWidth::new(12).unwrap();
+    let (good, short) = (vec![1; 15], vec![1; 14]);
+    let mut sum = vec![5; 10];
+    let refused = unpack_add_all(width, &[&good, &good, &good, &good, &short], &mut sum);
+    assert_eq!(refused, Err(RingError::PackedLength { expected: 15, got: 14 }));
+    assert_eq!(sum, [5; 10]);
+}
+
+#[test]
 fn a_packed_vector_has_one_spelling() {
     for width in widths() {
         for count in 1..=9 {

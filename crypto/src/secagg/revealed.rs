@@ -23,7 +23,7 @@ use crate::{
     codec::{CodecError, Reader, Writer},
     group::{KeyPair, scalar_from_bytes},
     mask::{MaskSeed, Sign},
-    ring::{self, RingError},
+    ring::{self, RingError, STREAMS},
     secret::Secret,
 };
 
@@ -78,26 +78,46 @@ impl Revealed {
     pub fn unmask_chunk<E>(
         &self,
         index: u32,
+        input: impl FnMut(Position, &mut Vec<u8>) -> Result<(), E>,
+        out: &mut Vec<u32>,
+    ) -> Result<(), UnmaskError<E>> {
+        self.sum_chunk(index, input, out)?;
+        self.remove_masks(index, out);
+        Ok(())
+    }
+
+    /// The first half of [`unmask_chunk`](Self::unmask_chunk): the survivors' chunks `index` added up, their masks still
+    /// on. [`remove_masks`](Self::remove_masks) is the other half, and may run on another thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`unmask_chunk`](Self::unmask_chunk).
+    pub fn sum_chunk<E>(
+        &self,
+        index: u32,
         mut input: impl FnMut(Position, &mut Vec<u8>) -> Result<(), E>,
         out: &mut Vec<u32>,
     ) -> Result<(), UnmaskError<E>> {
-        let elements = self.attempt.params().chunk_elements(index);
+        let params = self.attempt.params();
+        let elements = params.chunk_elements(index);
         if elements == 0 {
             return Err(UnmaskError::NoChunk { index });
         }
         out.clear();
         out.resize(elements, 0);
-        let mut packed = Vec::with_capacity(self.attempt.params().chunk_len(index));
-        for survivor in self.survivors() {
-            packed.clear();
-            input(*survivor, &mut packed).map_err(UnmaskError::Input)?;
-            self.add_packed(&packed, out).map_err(|error| UnmaskError::Chunk {
-                survivor: *survivor,
-                index,
-                error,
-            })?;
+        let bad = |survivor| move |error| UnmaskError::Chunk { survivor, index, error };
+        let mut packed = [const { Vec::new() }; STREAMS];
+        for some in self.survivors().chunks(STREAMS) {
+            for (survivor, packed) in some.iter().zip(&mut packed) {
+                packed.clear();
+                input(*survivor, packed).map_err(UnmaskError::Input)?;
+                ring::check_packed(params.ring(), packed, elements).map_err(bad(*survivor))?;
+            }
+            let packed = packed.each_ref().map(Vec::as_slice);
+            // Neither can fail: there is one at least, and each was checked as it came.
+            let (Some(first), Some(packed)) = (some.first(), packed.get(..some.len())) else { break };
+            ring::unpack_add_all(params.ring(), packed, out).map_err(bad(*first))?;
         }
-        self.remove_masks(index, out);
         Ok(())
     }
 

@@ -8,7 +8,11 @@ use super::{
     Advertised, Attempt, Dealt, LedgerHead, Masked, MaskedInput, Position, Ready, Refusal, SetupError, Step,
     Voted,
 };
-use crate::{ring::RingVector, sign::SigningKey};
+use crate::{
+    ring::RingVector,
+    sign::SigningKey,
+    workers::{OneThread, Workers},
+};
 
 /// A client in whichever step it is.
 // There is one a process, moved a handful of times: boxing the larger variants would buy nothing.
@@ -95,16 +99,30 @@ impl Participant {
         }
     }
 
-    /// Masks the update, when it is [`Reply::UpdateWanted`].
+    /// Masks the update on the calling thread, when it is [`Reply::UpdateWanted`].
     ///
     /// # Errors
     ///
     /// As [`Ready::mask`], and then the machine is [`Ended`](Self::Ended); [`Refusal::OutOfTurn`] when no
     /// update is wanted, and then it is as it was.
     pub fn mask(&mut self, update: RingVector, key: &SigningKey) -> Result<MaskedInput, Refusal> {
+        self.mask_on(update, key, &OneThread)
+    }
+
+    /// [`mask`](Self::mask), with others' hands. The bytes are the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`mask`](Self::mask).
+    pub fn mask_on(
+        &mut self,
+        update: RingVector,
+        key: &SigningKey,
+        workers: &impl Workers,
+    ) -> Result<MaskedInput, Refusal> {
         match core::mem::take(self) {
             Self::Ready(state) => {
-                let (state, input) = state.mask(update, key)?;
+                let (state, input) = state.mask_on(update, key, workers)?;
                 *self = Self::Masked(state);
                 Ok(input)
             }

@@ -13,6 +13,7 @@ use crate::{
         messages::{InputHeader, input_body},
     },
     sign::SigningKey,
+    workers::{OneThread, Workers},
 };
 
 /// A client that has everything it needs to mask its vector.
@@ -57,6 +58,21 @@ impl Ready {
     /// [`Refusal::Update`] when the update's ring or length is not the plan's. The attempt is over for this
     /// client then, as after any refusal.
     pub fn mask(self, update: RingVector, key: &SigningKey) -> Result<(Masked, MaskedInput), Refusal> {
+        self.mask_on(update, key, &OneThread)
+    }
+
+    /// [`mask`](Self::mask) with the hands of `workers`: split by coordinate, a chunk a piece. However many there are,
+    /// the bytes are the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`mask`](Self::mask).
+    pub fn mask_on(
+        self,
+        update: RingVector,
+        key: &SigningKey,
+        workers: &impl Workers,
+    ) -> Result<(Masked, MaskedInput), Refusal> {
         let Self { holding, masks } = self;
         let attempt = &holding.seat.attempt;
         let params = attempt.params();
@@ -69,18 +85,17 @@ impl Ready {
             )));
         }
         let mut values = update.into_values();
-        let mut chunks = Vec::with_capacity(length.div_ceil(CHUNK_ELEMENTS));
-        let mut digests: Vec<Digest> = Vec::with_capacity(chunks.capacity());
+        let pieces = values.chunks_mut(CHUNK_ELEMENTS).zip((0..).step_by(CHUNK_ELEMENTS)).collect();
         // A chunk at a time, so that the vector passes through the cache once.
-        for (chunk, first) in values.chunks_mut(CHUNK_ELEMENTS).zip((0..).step_by(CHUNK_ELEMENTS)) {
+        let chunks = workers.map(pieces, |(chunk, first): (&mut [u32], u64)| {
             for (sign, seed) in &masks {
                 seed.apply(*sign, first, chunk);
             }
             let mut packed = Vec::with_capacity(width.packed_len(chunk.len()));
             ring::pack(width, chunk, &mut packed);
-            digests.push(chunk_digest(&packed));
-            chunks.push(packed);
-        }
+            (chunk_digest(&packed), packed)
+        });
+        let (digests, chunks): (Vec<Digest>, Vec<Vec<u8>>) = chunks.into_iter().unzip();
         drop(masks);
         let header = input_body(attempt, holding.seat.me, &holding.step2, &digests, key);
         let own = InputHeader::front(&header).to_vec();
