@@ -17,7 +17,10 @@ use consilium_proto::{
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::files::{self, FileError};
+use crate::{
+    files::{self, FileError},
+    limits::{LimitError, Limits},
+};
 
 /// The file, as written. Relative paths are relative to the file's folder.
 #[derive(Clone, Debug, Deserialize)]
@@ -35,6 +38,9 @@ pub struct Config {
     pub plan: PathBuf,
     /// Folder for the job's state, on a disk that keeps what it acknowledged. One folder per job.
     pub state: PathBuf,
+    /// What anybody may use of this machine; each limit has a default.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// Everything loaded and verified.
@@ -49,6 +55,8 @@ pub struct Loaded {
     pub roster: Arc<VerifiedRoster>,
     /// What is done.
     pub plan: Arc<VerifiedPlan>,
+    /// What anybody may use.
+    pub limits: Limits,
 }
 
 /// Why a configuration was refused.
@@ -78,6 +86,9 @@ pub enum ConfigError {
         "roster_pin = \"{0}\" is not 64 hexadecimal digits; copy what `consilium roster fingerprint` prints"
     )]
     Pin(String),
+    /// A limit is out of range.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The identity is malformed.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -116,6 +127,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
         let config: Self = toml::from_str(&read(path)?)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        config.limits.check()?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let pin: Digest =
             config.roster_pin.parse().map_err(|_| ConfigError::Pin(config.roster_pin.clone()))?;
@@ -136,6 +148,7 @@ impl Config {
             identity: Arc::new(identity),
             roster: Arc::new(roster),
             plan: Arc::new(plan),
+            limits: config.limits,
         })
     }
 }
@@ -163,6 +176,7 @@ mod tests {
         let sample = include_str!("../coordinator.example.toml");
         let config: Config = toml::from_str(sample).unwrap();
         assert_eq!(config.listen.port(), 7433);
+        assert_eq!(config.limits, Limits::default(), "the sample shows the defaults");
         let error = toml::from_str::<Config>(&sample.replace("listen", "lisen")).unwrap_err().to_string();
         assert!(error.contains("unknown field `lisen`") && error.contains("expected one of"), "{error}");
     }

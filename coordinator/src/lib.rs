@@ -4,11 +4,12 @@
 //! - [`store`]: what must not be forgotten;
 //! - [`service`]: sockets, TLS, gRPC, and the one thread where machine and store meet;
 //! - [`cli`]: the operator's terminal;
-//! - [`process`], [`config`] and [`files`]: how it starts and stops.
+//! - [`process`], [`config`], [`limits`] and [`files`]: how it starts and stops, and what it lets others use.
 
 pub mod cli;
 pub mod config;
 pub mod files;
+pub mod limits;
 pub mod process;
 pub mod round;
 pub mod service;

@@ -12,8 +12,8 @@ use crate::{
 
 /// Orchestrates the training rounds of one job, without seeing any organization's update.
 ///
-/// Everything it needs stands in the config file; `consilium` (the operator's command) watches it. It stops on SIGINT and
-/// SIGTERM, and goes on in the same step of the same round when it is started again.
+/// Everything it needs stands in the config file; `consilium` (the operator's command) watches it. On SIGINT and SIGTERM it
+/// finishes what it has accepted and stops; it goes on in the same step of the same round when it is started again.
 #[derive(Parser)]
 #[command(
     name = "consilium-coordinator",
@@ -62,6 +62,7 @@ pub fn main() -> ExitCode {
         identity: loaded.identity,
         roster: loaded.roster,
         plan: loaded.plan,
+        limits: loaded.limits,
     };
     let served = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -164,6 +164,20 @@ impl Transcript {
         self.bytes(&digest.0)
     }
 
+    /// Adds numbers as one item: binary32, little-endian, one after the other.
+    #[must_use]
+    pub fn floats(mut self, values: &[f32]) -> Self {
+        self.0.update((4 * values.len() as u64).to_le_bytes());
+        let mut bytes = [0; 4096];
+        for block in values.chunks(bytes.len() / 4) {
+            for (value, place) in block.iter().zip(bytes.as_chunks_mut::<4>().0) {
+                *place = value.to_le_bytes();
+            }
+            self.0.update(bytes.get(..4 * block.len()).unwrap_or_default());
+        }
+        self
+    }
+
     /// Closes the transcript.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
@@ -221,6 +235,15 @@ mod tests {
         assert!(format!("{text}0").parse::<Digest>().is_err());
         assert!(format!(" {}", &text[1..]).parse::<Digest>().is_err());
         assert!("é".repeat(32).parse::<Digest>().is_err());
+    }
+
+    #[test]
+    fn floats_are_their_bytes() {
+        for count in [0, 1, 1023, 1024, 1025, 3000] {
+            let values: alloc::vec::Vec<f32> = (0..count).map(|i| i as f32 * 0.37).collect();
+            let bytes: alloc::vec::Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            assert_eq!(Transcript::new("t").floats(&values).finish(), Transcript::new("t").bytes(&bytes).finish());
+        }
     }
 
     #[test]

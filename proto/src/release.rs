@@ -5,8 +5,8 @@
 
 use consilium_crypto::{
     digest::Digest,
-    encoding::{Metrics, centered_sum},
-    release::{AdapterState, mean_from_sum, mean_of_deltas},
+    encoding::{METRIC_COORDINATES, Metrics, centered_sum},
+    release::{AdapterState, ReleaseError, mean_from_sum, mean_of_deltas},
     ring,
     sign::{Signature, SigningKey, sign, verify},
 };
@@ -80,7 +80,7 @@ pub fn initial_state(plan: &VerifiedPlan) -> Result<AdapterState, consilium_cryp
 }
 
 /// Applies a ring sum (packed bytes) of `survivors` organizations to `state`; returns the metrics that rode along. On an
-/// error the state is as it was.
+/// error the state is as it was. Works block by block: nothing of the sum's length is allocated.
 ///
 /// # Errors
 ///
@@ -92,24 +92,49 @@ pub fn apply_sum(
     survivors: usize,
 ) -> Result<Metrics, String> {
     let derived = plan.derived();
-    let values = unpack_sum(plan, sum)?;
-    let sum = centered_sum(&values, derived.ring.bits());
+    let (ring, bits, length) = (derived.ring, derived.ring.bits(), derived.vector_len);
+    if sum.len() != ring.packed_len(length) {
+        return Err(format!("the sum has {} bytes, the plan makes {}", sum.len(), ring.packed_len(length)));
+    }
     let document = plan.document();
     let survivors = u32::try_from(survivors).map_err(|e| e.to_string())?;
     let n = document.cohort.organizations;
-    let trained = sum.get(..derived.manifest.dimension()).ok_or("the sum is too short")?;
-    let scale = derived.update.params().scale;
     let deltas = document.privacy.unit.sends_deltas();
     // Where organizations send deltas, each survivor counts once.
     let lot = if deltas { f64::from(n) } else { document.privacy.expected_lot };
-    let sigma = derived.metrics_sigma * f64::from(survivors).sqrt();
-    let metrics = derived.update.metrics(&sum, lot, survivors, n, sigma).ok_or("the sum has no metrics")?;
-    let applied = if deltas {
-        mean_of_deltas(trained, scale, survivors).and_then(|mean| state.apply_deltas(&mean))
-    } else {
-        mean_from_sum(trained, scale, lot, survivors, n).and_then(|mean| state.apply(&mean))
+    let scale = derived.update.params().scale;
+    let mut values = Vec::new();
+    // Eight elements fill whole bytes, so a part of the sum can be unpacked by itself.
+    let mut part = |first: usize, count: usize| -> Result<Vec<i64>, String> {
+        let (begin, end) = (first / 8 * 8, (first + count).next_multiple_of(8).min(length));
+        let bytes = sum.get(ring.packed_len(begin)..ring.packed_len(end)).ok_or("the sum is too short")?;
+        values.clear();
+        ring::unpack(ring, bytes, end - begin, &mut values).map_err(|e| e.to_string())?;
+        let wanted = values.get(first - begin..first - begin + count).ok_or("the sum is too short")?;
+        Ok(centered_sum(wanted, bits))
     };
-    applied.map_err(|e| e.to_string())?;
+    let sigma = derived.metrics_sigma * f64::from(survivors).sqrt();
+    let last = part(length.saturating_sub(METRIC_COORDINATES), METRIC_COORDINATES)?;
+    let last = last.as_slice().try_into().map_err(|_| "the sum has no metrics")?;
+    let metrics = derived.update.metrics_of_last(last, lot, survivors, n, sigma);
+    let metrics = metrics.ok_or("the sum has no metrics")?;
+    let mut broken = None;
+    let block = |first: usize, mean: &mut [f32]| match part(first, mean.len()) {
+        Ok(sum) if deltas => {
+            mean.copy_from_slice(&mean_of_deltas(&sum, scale, survivors)?);
+            Ok(())
+        }
+        Ok(sum) => {
+            mean.copy_from_slice(&mean_from_sum(&sum, scale, lot, survivors, n)?);
+            Ok(())
+        }
+        Err(why) => {
+            broken = Some(why);
+            Err(ReleaseError::Length { what: "the sum", expected: length, got: first })
+        }
+    };
+    let applied = if deltas { state.apply_delta_blocks(block) } else { state.apply_blocks(block) };
+    applied.map_err(|error| broken.unwrap_or_else(|| error.to_string()))?;
     Ok(metrics)
 }
 

@@ -168,6 +168,7 @@ impl CoordinatorHost {
                         self.disk.put_chunk((round, attempt, from), index, bytes);
                     }
                     Effect::SyncInput { round, attempt, from } => self.disk.sync(&(round, attempt, from)),
+                    Effect::Refused { .. } => {}
                     Effect::Send { to, message } => spoken.push(Spoken::Say { to, message }),
                     Effect::Close { to } => spoken.push(Spoken::Close { to }),
                     Effect::AskUpload { .. } | Effect::Aggregate(_) | Effect::DropInputs { .. } => {

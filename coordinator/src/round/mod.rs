@@ -167,6 +167,13 @@ pub enum Effect {
         /// Attempt.
         attempt: u32,
     },
+    /// A member's message was refused: for the log and the counters.
+    Refused {
+        /// Whose.
+        from: Id,
+        /// `no-attempt`, `other-attempt`, `other-step`, `not-in-cohort`, or the number of the check in the manual's table.
+        code: &'static str,
+    },
     /// Close a member's session after what was sent.
     Close {
         /// Whose.
@@ -324,9 +331,11 @@ impl Job {
     }
 
     fn protocol(&mut self, from: &Id, message: wire::ProtocolMessage, effects: &mut Vec<Effect>) {
-        if let Phase::Running(running) = &mut self.phase {
-            running.protocol(from, message, effects);
-        }
+        let refused = match &mut self.phase {
+            Phase::Running(running) => running.protocol(from, message, effects).err(),
+            Phase::Waiting { .. } | Phase::Finished => Some("no-attempt"),
+        };
+        effects.extend(refused.map(|code| Effect::Refused { from: from.clone(), code }));
     }
 
     fn held(&mut self, from: &Id, round: u32, attempt: u32, chunks: u32, effects: &mut Vec<Effect>) {

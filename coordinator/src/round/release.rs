@@ -38,8 +38,9 @@ impl Job {
         }
         let Ok(sum) = sum else { return self.fail(code::STORE, Vec::new(), now_ms, effects) };
         let survivors = running.survivors();
-        let mut next = self.state.clone();
-        let Ok(metrics) = apply_sum(&self.plan, &mut next, &sum, survivors.len()) else {
+        // In place: a copy of the largest adapter would double the coordinator's memory.
+        let before = self.state.adapter_digest();
+        let Ok(metrics) = apply_sum(&self.plan, &mut self.state, &sum, survivors.len()) else {
             return self.fail(code::NOT_APPLICABLE, Vec::new(), now_ms, effects);
         };
         let head = wire::ReleaseHead {
@@ -49,9 +50,9 @@ impl Job {
             survivors: survivors.iter().map(|id| id.to_string()).collect(),
             sum_digest: Digest::of(&sum).0.to_vec(),
             sum_bytes: sum.len() as u64,
-            adapter_before: self.state.adapter_digest().0.to_vec(),
-            adapter_after: next.adapter_digest().0.to_vec(),
-            optimizer_after: next.optimizer_digest().0.to_vec(),
+            adapter_before: before.0.to_vec(),
+            adapter_after: self.state.adapter_digest().0.to_vec(),
+            optimizer_after: self.state.optimizer_digest().0.to_vec(),
             evidence: running.evidence(),
         };
         let head = sign_head(&head, &self.roster, self.identity.signing_key());
@@ -61,7 +62,6 @@ impl Job {
             effects.push(Effect::Send { to: id.clone(), message: Kind::Released(wire::Released { round }) });
         }
         effects.push(Effect::DropInputs { round, attempt });
-        self.state = next;
         self.released(Some((metrics.loss, metrics.accuracy)), now_ms);
     }
 

@@ -188,17 +188,26 @@ impl Running {
     }
 
     /// A member's message. What the collector refuses is counted against its sender there, and dropped here.
-    pub(crate) fn protocol(&mut self, from: &Id, message: wire::ProtocolMessage, effects: &mut Vec<Effect>) {
-        if !self.is(message.round, message.attempt) || self.aggregating || message.step != self.step() as u32
-        {
-            return;
+    ///
+    /// # Errors
+    ///
+    /// Why it was dropped: a word, or the number of the check.
+    pub(crate) fn protocol(
+        &mut self,
+        from: &Id,
+        message: wire::ProtocolMessage,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), &'static str> {
+        if !self.is(message.round, message.attempt) {
+            return Err("other-attempt");
+        }
+        if self.aggregating || message.step != self.step() as u32 {
+            return Err("other-step");
         }
         let (step, body) = (self.step(), message.body);
-        let Some(position) = self.position(from) else { return };
+        let position = self.position(from).ok_or("not-in-cohort")?;
         let known = self.holds(position);
-        if self.collector.accept(position, step, &body).is_err() {
-            return;
-        }
+        self.collector.accept(position, step, &body).map_err(|fault| fault.check())?;
         // What is accepted again is the same, byte for byte: its sender lost the receipt.
         if !known {
             effects.push(self.record(Event::Accepted { from: from.clone(), step: step as u32, body }));
@@ -209,6 +218,7 @@ impl Running {
         } else {
             effects.push(self.receipt(from, step));
         }
+        Ok(())
     }
 
     /// The store's word on how many chunks of a masked input it holds: the upload goes on from there.

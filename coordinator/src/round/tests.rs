@@ -206,7 +206,7 @@ impl Bench {
                     kinds.extend(self.hand(Input::Held { from, round, attempt, chunks }));
                 }
                 Effect::Aggregate(work) => self.aggregations.push(work),
-                Effect::SyncInput { .. } => {}
+                Effect::SyncInput { .. } | Effect::Refused { .. } => {}
                 Effect::DropInputs { .. } => self.stored.clear(),
             }
         }

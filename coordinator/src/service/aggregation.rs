@@ -1,6 +1,6 @@
 //! The clients' side of the service.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use consilium_proto::{
     ids::Id,
@@ -10,33 +10,51 @@ use consilium_proto::{
         aggregation_server::Aggregation, client_message::Kind, release_part,
     },
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{sleep, timeout},
+};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::engine::{Handle, Said};
-use crate::round::{HashedPart, Input};
+use super::{
+    engine::{Handle, Said},
+    gate::{Account, Call, Gate, Peer},
+    refusals::code,
+    sizes::Sizes,
+    upload::Upload,
+};
+use crate::{limits::seconds, round::Input};
 
 /// Messages queued for one member before its session counts as stuck and is closed.
 const QUEUE: usize = 256;
-/// Most bytes of a sum in one message.
-const SUM_PART: usize = 1 << 20;
+/// Most bytes of a sum in one message. Small, because each reader has a few of them in memory.
+const SUM_PART: usize = 64 << 10;
 
 pub(super) struct Service {
-    engine: Handle,
+    pub(super) engine: Handle,
+    pub(super) gate: Arc<Gate>,
+    pub(super) sizes: Sizes,
 }
 
-impl Service {
-    pub(super) fn new(engine: Handle) -> Self {
-        Self { engine }
+/// The organization that the connection's TLS key proves, and the call it begins.
+fn begin<T>(gate: &Gate, request: &Request<T>) -> Result<(Arc<Account>, Call), Status> {
+    match request.extensions().get::<Peer>() {
+        Some(Peer { caller: Caller::Organization(_), account }) => Ok((account.clone(), account.call()?)),
+        Some(Peer { account, .. }) => {
+            gate.refusals.note(code::NOT_ALLOWED, Some(&account.id), "not a member organization");
+            Err(Status::permission_denied("only member organizations may call this"))
+        }
+        None => Err(Status::permission_denied("only member organizations may call this")),
     }
 }
 
-/// The organization that the connection's TLS key proves.
-fn organization<T>(request: &Request<T>) -> Result<Id, Status> {
-    match request.extensions().get::<Caller>() {
-        Some(Caller::Organization(id)) => Ok(id.clone()),
-        _ => Err(Status::permission_denied("only member organizations may call this")),
+/// The code for a message that could not be read; none if the stream was merely cut.
+pub(super) fn unreadable(status: &Status) -> Option<&'static str> {
+    match status.code() {
+        tonic::Code::OutOfRange => Some(code::TOO_LARGE),
+        tonic::Code::Internal | tonic::Code::InvalidArgument => Some(code::NOT_DECODABLE),
+        _ => None,
     }
 }
 
@@ -51,38 +69,21 @@ impl Aggregation for Service {
         &self,
         request: Request<Streaming<ClientMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let from = organization(&request)?;
-        let mut incoming = request.into_inner();
+        let (account, call) = begin(&self.gate, &request)?;
         let (out, messages) = mpsc::channel(QUEUE);
-        let engine = self.engine.clone();
+        let session = Session {
+            engine: self.engine.clone(),
+            gate: self.gate.clone(),
+            sizes: self.sizes,
+            account,
+            incoming: request.into_inner(),
+        };
         tokio::spawn(async move {
-            let session = engine.next_session();
-            // Dropped by the engine when it ends this session: superseded, refused, stuck, or the process stops.
-            let (alive, mut ended) = oneshot::channel();
-            if engine.say(Said::Attached { from: from.clone(), session, out, alive }).await.is_err() {
-                return;
+            let _call = call;
+            if let Err((code, why)) = session.run(out.clone()).await {
+                // The reader may be gone or stuck; the code stands in the log either way.
+                drop(out.try_send(Err(Status::invalid_argument(format!("{code}: {why}")))));
             }
-            let mut greeted = false;
-            loop {
-                let message = tokio::select! {
-                    message = incoming.message() => message,
-                    _ = &mut ended => break,
-                };
-                let Ok(Some(ClientMessage { kind: Some(kind) })) = message else { break };
-                let from = from.clone();
-                let input = match (kind, greeted) {
-                    (Kind::Hello(hello), false) => Input::Hello { from, hello },
-                    (Kind::Protocol(message), true) => Input::Protocol { from, message },
-                    (Kind::Refusal(refusal), true) => Input::Refusal { from, refusal },
-                    (Kind::Evaluation(evaluation), true) => Input::Evaluation { from, evaluation },
-                    _ => break,
-                };
-                greeted = true;
-                if engine.say(Said::Input { session, input }).await.is_err() {
-                    break;
-                }
-            }
-            drop(engine.say(Said::Detached { from, session }).await);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }
@@ -91,38 +92,152 @@ impl Aggregation for Service {
         &self,
         request: Request<Streaming<UploadPart>>,
     ) -> Result<Response<UploadReceipt>, Status> {
-        let from = organization(&request)?;
-        let mut parts = request.into_inner();
-        let mut chunks = 0;
-        while let Some(part) = parts.message().await? {
-            chunks = part.index.saturating_add(1);
-            self.engine.chunk(from.clone(), HashedPart::from(part)).await?;
+        let (account, _call) = begin(&self.gate, &request)?;
+        let id = account.id.clone();
+        let upload = Upload {
+            engine: self.engine.clone(),
+            gate: self.gate.clone(),
+            sizes: self.sizes,
+            account,
+            parts: request.into_inner(),
+        };
+        match upload.run().await {
+            Ok(chunks) => Ok(Response::new(UploadReceipt { chunks })),
+            Err((code, status)) => {
+                if let Some(code) = code {
+                    self.gate.refusals.note(code, Some(&id), status.message());
+                }
+                Err(status)
+            }
         }
-        Ok(Response::new(UploadReceipt { chunks }))
     }
 
     async fn releases(
         &self,
         request: Request<ReleasesRequest>,
     ) -> Result<Response<Self::ReleasesStream>, Status> {
-        organization(&request)?;
+        let (account, call) = begin(&self.gate, &request)?;
         let from_round = request.into_inner().from_round;
-        let engine = self.engine.clone();
-        let (out, parts) = mpsc::channel(4);
+        let (engine, gate) = (self.engine.clone(), self.gate.clone());
+        let (out, parts) = mpsc::channel(1);
         tokio::spawn(async move {
-            let mut next = from_round.max(1);
-            // One release at a time: memory stays that of one sum, however long the client was away.
-            while let Ok(Some(release)) = engine.release_from(next).await {
-                next = release.round.saturating_add(1);
-                let head = release_part::Kind::Head(release.head);
-                let sums = release.sum.chunks(SUM_PART).map(|part| release_part::Kind::Sum(part.to_vec()));
-                for kind in std::iter::once(head).chain(sums) {
-                    if out.send(Ok(ReleasePart { kind: Some(kind) })).await.is_err() {
-                        return;
-                    }
-                }
-            }
+            let _call = call;
+            send_releases(&engine, &gate, &account.id, from_round.max(1), &out).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
+    }
+}
+
+/// Sends published rounds, part by part: memory stays that of a few parts, however long the client was away and however
+/// many read at once. Ends when all are sent or the reader is gone.
+async fn send_releases(
+    engine: &Handle,
+    gate: &Gate,
+    id: &Id,
+    from_round: u32,
+    out: &mpsc::Sender<Result<ReleasePart, Status>>,
+) {
+    let send = async |kind| {
+        let sent = timeout(seconds(gate.limits.stall_s), out.send(Ok(ReleasePart { kind: Some(kind) })));
+        match sent.await {
+            Ok(sent) => sent.is_ok(),
+            Err(_) => {
+                gate.refusals.note(code::READER_STALLED, Some(id), "it does not read what it asked for");
+                false
+            }
+        }
+    };
+    let mut next = from_round;
+    while let Ok(Some(release)) = engine.release_from(next).await {
+        next = release.round.saturating_add(1);
+        if !send(release_part::Kind::Head(release.head)).await {
+            return;
+        }
+        let mut offset = 0;
+        while offset < release.sum_bytes {
+            let part = match engine.sum_part(release.round, offset, SUM_PART).await {
+                Ok(part) if !part.is_empty() => part,
+                Ok(_) => return,
+                Err(status) => return drop(out.send(Err(status)).await),
+            };
+            offset += part.len() as u64;
+            if !send(release_part::Kind::Sum(part)).await {
+                return;
+            }
+        }
+    }
+}
+
+/// One member's session, between its opening and its end.
+struct Session {
+    engine: Handle,
+    gate: Arc<Gate>,
+    sizes: Sizes,
+    account: Arc<Account>,
+    incoming: Streaming<ClientMessage>,
+}
+
+/// A code and what it means here.
+type Refused = (&'static str, String);
+
+impl Session {
+    async fn run(mut self, out: mpsc::Sender<Result<CoordinatorMessage, Status>>) -> Result<(), Refused> {
+        let from = self.account.id.clone();
+        let session = self.engine.next_session();
+        // Dropped by the engine when it ends this session: superseded, refused, stuck, or the process stops.
+        let (alive, ended) = oneshot::channel();
+        if self.engine.say(Said::Attached { from: from.clone(), session, out, alive }).await.is_err() {
+            return Ok(());
+        }
+        let result = tokio::select! {
+            result = self.listen(session) => result,
+            _ = ended => Ok(()),
+        };
+        if let Err((code, why)) = &result {
+            self.gate.refusals.note(code, Some(&from), why);
+        }
+        drop(self.engine.say(Said::Detached { from, session }).await);
+        result
+    }
+
+    /// Passes messages on, one at a time, until the stream ends.
+    async fn listen(&mut self, session: u64) -> Result<(), Refused> {
+        let mut greeted = false;
+        loop {
+            let message = if greeted {
+                self.incoming.message().await
+            } else {
+                let late = |_| (code::HELLO_LATE, "a session's first message must come in time".to_owned());
+                timeout(seconds(self.gate.limits.hello_s), self.incoming.message()).await.map_err(late)?
+            };
+            let kind = match message {
+                Ok(Some(ClientMessage { kind: Some(kind) })) => kind,
+                Ok(Some(ClientMessage { kind: None })) => {
+                    return Err((code::NOT_DECODABLE, "a message of no known kind".into()));
+                }
+                Ok(None) => return Ok(()),
+                Err(status) => match unreadable(&status) {
+                    Some(code) => return Err((code, status.message().to_owned())),
+                    None => return Ok(()),
+                },
+            };
+            self.sizes.check(&kind).map_err(|why| (code::TOO_LARGE, why))?;
+            sleep(self.account.message_delay()).await;
+            let from = self.account.id.clone();
+            let input = match (kind, greeted) {
+                (Kind::Hello(hello), false) => Input::Hello { from, hello },
+                (Kind::Protocol(message), true) => Input::Protocol { from, message },
+                (Kind::Refusal(refusal), true) => Input::Refusal { from, refusal },
+                (Kind::Evaluation(evaluation), true) => Input::Evaluation { from, evaluation },
+                (_, true) => return Err((code::OUT_OF_PLACE, "a second greeting".into())),
+                (_, false) => {
+                    return Err((code::OUT_OF_PLACE, "the first message must be the greeting".into()));
+                }
+            };
+            greeted = true;
+            if self.engine.say(Said::Input { session, input }).await.is_err() {
+                return Ok(());
+            }
+        }
     }
 }

@@ -19,10 +19,10 @@ use consilium_proto::{
     roster::VerifiedRoster,
     wire::{CoordinatorMessage, JobStatus, RoundsReply, SignedReleaseHead},
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tonic::Status;
 
-use super::{ServiceError, Traffic};
+use super::{ServiceError, Traffic, refusals::Refusals};
 use crate::{
     round::{Aggregation, Effect, Event, HashedPart, Input, Job, Recovered, RecoveryError},
     store::{EventRecord, NewEvent, ReleaseRow, Store, StoreError},
@@ -49,17 +49,25 @@ pub(super) enum Said {
     },
 }
 
-/// A published round.
+/// A published round, without its sum.
 pub(super) struct Published {
     pub(super) round: u32,
     pub(super) head: SignedReleaseHead,
-    pub(super) sum: Vec<u8>,
+    pub(super) sum_bytes: u64,
 }
+
+/// What came of a chunk: a code, if it is to be counted as refused, and what the client is told.
+type Taken = Result<(), (Option<&'static str>, Status)>;
+
+/// A place among the uploads that are read at full speed; it goes where the chunk goes, so that chunks in memory are
+/// counted wherever they are.
+type Turn = Option<OwnedSemaphorePermit>;
 
 enum Request {
     Said(Said, oneshot::Sender<()>),
-    Chunk { from: Id, part: HashedPart, done: oneshot::Sender<Result<(), Status>> },
+    Chunk { from: Id, part: HashedPart, turn: Turn, done: oneshot::Sender<(Turn, Taken)> },
     ReleaseFrom { round: u32, reply: oneshot::Sender<Option<Published>> },
+    SumPart { round: u32, offset: u64, bytes: usize, reply: oneshot::Sender<Result<Vec<u8>, Status>> },
     Status(oneshot::Sender<JobStatus>),
     Rounds(oneshot::Sender<RoundsReply>),
     Cost { attempts: u64, cost: Guarantees },
@@ -94,16 +102,28 @@ impl Handle {
         wait.await.map_err(stopped)
     }
 
-    pub(super) async fn chunk(&self, from: Id, part: HashedPart) -> Result<(), Status> {
+    /// Hands a chunk over, and with it the upload's turn, which comes back.
+    pub(super) async fn chunk(&self, from: Id, part: HashedPart, turn: Turn) -> (Turn, Taken) {
         let (done, wait) = oneshot::channel();
-        self.requests.send(Request::Chunk { from, part, done }).map_err(stopped)?;
-        wait.await.map_err(stopped)?
+        let stopped = || (None, Err((None, stopped(()))));
+        if self.requests.send(Request::Chunk { from, part, turn, done }).is_err() {
+            return stopped();
+        }
+        wait.await.unwrap_or_else(|_| stopped())
     }
 
+    /// The first published round from `round` on.
     pub(super) async fn release_from(&self, round: u32) -> Result<Option<Published>, Status> {
         let (reply, wait) = oneshot::channel();
         self.requests.send(Request::ReleaseFrom { round, reply }).map_err(stopped)?;
         wait.await.map_err(stopped)
+    }
+
+    /// At most `bytes` bytes of a published sum.
+    pub(super) async fn sum_part(&self, round: u32, offset: u64, bytes: usize) -> Result<Vec<u8>, Status> {
+        let (reply, wait) = oneshot::channel();
+        self.requests.send(Request::SumPart { round, offset, bytes, reply }).map_err(stopped)?;
+        wait.await.map_err(stopped)?
     }
 
     pub(super) async fn status(&self) -> Result<JobStatus, Status> {
@@ -133,6 +153,7 @@ impl Engine {
         plan: Arc<VerifiedPlan>,
         store: impl Store + 'static,
         traffic: Arc<Traffic>,
+        refusals: Arc<Refusals>,
     ) -> Result<(Self, Handle, oneshot::Receiver<String>), ServiceError> {
         let mut job = Job::new(identity, roster, plan.clone(), now_ms())?;
         let events = recover(&mut job, &store)?;
@@ -146,6 +167,7 @@ impl Engine {
             store,
             sessions,
             traffic,
+            refusals,
             changed,
             plan,
             requests: requests.clone(),
@@ -164,18 +186,15 @@ impl Engine {
         Ok((Self { requests, thread }, handle, stopped))
     }
 
-    /// Completes when `ended` does, and closes every session, so that the server can end.
-    pub(super) fn closing(&self, ended: impl Future<Output = ()>) -> impl Future<Output = ()> {
-        let requests = self.requests.clone();
-        async move {
-            ended.await;
-            let _ = requests.send(Request::Stop);
-        }
+    /// Finishes what was accepted, then ends every session with the reason, and the thread.
+    pub(super) fn stop(&self) {
+        drop(self.requests.send(Request::Stop));
     }
 
+    /// Waits for the thread's end.
     pub(super) fn join(self) {
-        let _ = self.requests.send(Request::Stop);
-        let _ = self.thread.join();
+        self.stop();
+        drop(self.thread.join());
     }
 }
 
@@ -206,7 +225,10 @@ fn recover(job: &mut Job, store: &impl Store) -> Result<u64, ServiceError> {
         };
         let recovered =
             Recovered { round: record.round, attempt: record.attempt, event, at_ms: record.at_ms };
-        let mut release = |round| published(store, round).ok().flatten().map(|it| (it.head, it.sum));
+        let mut release = |round| {
+            let row = store.release(round).ok().flatten()?;
+            Some((SignedReleaseHead { head: row.head, signature: row.signature }, row.sum))
+        };
         if let Err(error) = job.replay(recovered, &mut release) {
             failed = Some(error);
         }
@@ -215,11 +237,11 @@ fn recover(job: &mut Job, store: &impl Store) -> Result<u64, ServiceError> {
     failed.map_or(Ok(events), |error| Err(error.into()))
 }
 
-fn published(store: &impl Store, round: u32) -> Result<Option<Published>, StoreError> {
-    let row = store.release(round)?;
-    Ok(row.map(|row| {
+fn published(store: &impl Store, from: u32) -> Result<Option<Published>, StoreError> {
+    let Some(round) = store.releases_from(from)?.first().copied() else { return Ok(None) };
+    Ok(store.release_head(round)?.map(|row| {
         let head = SignedReleaseHead { head: row.head, signature: row.signature };
-        Published { round: row.round, head, sum: row.sum }
+        Published { round: row.round, head, sum_bytes: row.sum_bytes }
     }))
 }
 
@@ -234,6 +256,7 @@ struct Core<S> {
     store: S,
     sessions: BTreeMap<Id, Session>,
     traffic: Arc<Traffic>,
+    refusals: Arc<Refusals>,
     changed: watch::Sender<u64>,
     plan: Arc<VerifiedPlan>,
     requests: Sender<Request>,
@@ -244,7 +267,7 @@ struct Core<S> {
 /// What is answered once a batch is durable.
 enum Reply {
     Done(oneshot::Sender<()>),
-    Chunk(oneshot::Sender<Result<(), Status>>, Result<(), Status>),
+    Chunk(oneshot::Sender<(Turn, Taken)>, (Turn, Taken)),
 }
 
 impl<S: Store> Core<S> {
@@ -263,10 +286,11 @@ impl<S: Store> Core<S> {
             if first.is_none() {
                 effects = self.job.handle(Input::Tick, now_ms());
             }
+            let mut stop = false;
             for request in first.into_iter().chain(inbox.try_iter().take(BATCH)) {
-                if matches!(request, Request::Stop) {
-                    self.sessions.clear();
-                    return Ok(());
+                stop = matches!(request, Request::Stop);
+                if stop {
+                    break;
                 }
                 self.request(request, &mut effects, &mut replies);
             }
@@ -275,8 +299,12 @@ impl<S: Store> Core<S> {
             for reply in replies {
                 match reply {
                     Reply::Done(done) => drop(done.send(())),
-                    Reply::Chunk(done, result) => drop(done.send(result)),
+                    Reply::Chunk(done, taken) => drop(done.send(taken)),
                 }
+            }
+            if stop {
+                self.farewell();
+                return Ok(());
             }
             self.account();
             if moved {
@@ -308,18 +336,30 @@ impl<S: Store> Core<S> {
                 }
                 replies.push(Reply::Done(done));
             }
-            Request::Chunk { from, part, done } => {
-                let result = self.job.handle_chunk(&from, part, now);
-                let result = result.map(|more| effects.extend(more));
-                replies.push(Reply::Chunk(
-                    done,
-                    result.map_err(|refused| Status::failed_precondition(refused.0)),
-                ));
+            Request::Chunk { from, part, turn, done } => {
+                let taken = match self.job.handle_chunk(&from, part, now) {
+                    Ok(more) => {
+                        effects.extend(more);
+                        Ok(())
+                    }
+                    Err(refused) => Err((Some(refused.0), Status::failed_precondition(refused.0))),
+                };
+                replies.push(Reply::Chunk(done, (turn, taken)));
             }
             Request::ReleaseFrom { round, reply } => {
-                let next = self.store.releases_from(round).ok().and_then(|rounds| rounds.first().copied());
-                let release = next.and_then(|round| published(&self.store, round).ok().flatten());
-                let _ = reply.send(release);
+                let release = published(&self.store, round).unwrap_or_else(|error| {
+                    tracing::error!(%error, round, "a published round cannot be read");
+                    None
+                });
+                drop(reply.send(release));
+            }
+            Request::SumPart { round, offset, bytes, reply } => {
+                let mut part = Vec::new();
+                let read = self.store.read_sum(round, offset, bytes, &mut part);
+                drop(reply.send(read.map(|()| part).map_err(|error| {
+                    tracing::error!(%error, round, "a published sum cannot be read");
+                    Status::data_loss("the sum cannot be read")
+                })));
             }
             Request::Status(reply) => {
                 let mut status = self.job.status(now);
@@ -333,6 +373,14 @@ impl<S: Store> Core<S> {
                 self.accounting = false;
             }
             Request::Stop => {}
+        }
+    }
+
+    /// Ends every session with a reason that clients can tell from a lost line.
+    fn farewell(&mut self) {
+        tracing::info!(sessions = self.sessions.len(), "drained: what was accepted is durable, sessions end");
+        for session in std::mem::take(&mut self.sessions).into_values() {
+            drop(session.out.try_send(Err(stopped(()))));
         }
     }
 
@@ -391,6 +439,9 @@ impl<S: Store> Core<S> {
                         };
                         self.store.put_release(&std::mem::take(&mut records), &row)?;
                         tracing::info!(round = publication.round, attempt = publication.attempt, "released");
+                    }
+                    Effect::Refused { from, code } => {
+                        self.refusals.note(code, Some(&from), "a message of the protocol");
                     }
                     Effect::Send { .. } | Effect::Close { .. } => sends.push(effect),
                     Effect::AskUpload { .. } | Effect::Aggregate(_) | Effect::DropInputs { .. } => {

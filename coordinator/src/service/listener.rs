@@ -1,16 +1,9 @@
-//! TCP connections become TLS connections that the roster knows.
+//! TCP connections become HTTP/2 connections of parties that the roster lists.
 //!
-//! Each handshake runs in its own task with a deadline, so a peer that says nothing delays nobody.
+//! Each introduction (TLS, key, first bytes of HTTP/2) runs in its own task with one deadline, and a stranger that says
+//! nothing costs no more than its socket: TLS begins with its first byte. How many wait at once is the gate's business.
 
-use std::{
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use consilium_proto::{
     identity::key_digest,
@@ -19,131 +12,123 @@ use consilium_proto::{
 };
 use rustls::pki_types::UnixTime;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::{mpsc, oneshot},
+    time::{interval, sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::Connected;
+use tokio_rustls::TlsAcceptor;
+use tonic::service::Routes;
 
-/// Longest time a handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes under way at once; more wait in the listen queue.
-const HANDSHAKES: usize = 512;
+use super::{
+    connection::{self, Accepted, PREFACE, Traffic},
+    gate::Gate,
+    refusals::code,
+};
+use crate::limits::seconds;
 
-/// Bytes in and out since the process began, TLS excluded.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    /// Received.
-    pub received: AtomicU64,
-    /// Sent.
-    pub sent: AtomicU64,
+/// What it takes to accept a connection.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) tls: TlsAcceptor,
+    pub(super) roster: Arc<VerifiedRoster>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) routes: Routes,
+    pub(super) traffic: Arc<Traffic>,
 }
 
-/// Connections whose TLS key the roster lists.
-pub(super) fn incoming(
+/// Accepts connections until `ended` completes. The receiver ends when every connection has.
+pub(super) async fn accept(
     listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
-    roster: Arc<VerifiedRoster>,
-    traffic: Arc<Traffic>,
-) -> ReceiverStream<Result<Accepted, std::io::Error>> {
-    let (ready, accepted) = mpsc::channel(16);
-    tokio::spawn(async move {
-        let acceptor = TlsAcceptor::from(tls);
-        let slots = Arc::new(Semaphore::new(HANDSHAKES));
-        loop {
-            let Ok(slot) = slots.clone().acquire_owned().await else { return };
-            let tcp = tokio::select! {
-                tcp = listener.accept() => tcp,
-                () = ready.closed() => return,
-            };
-            let tcp = match tcp {
-                Ok((tcp, _)) => tcp,
-                Err(error) => {
-                    // Out of file descriptors, most likely: let some close.
-                    tracing::warn!(%error, "accept failed");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            let (acceptor, roster, traffic, ready) =
-                (acceptor.clone(), roster.clone(), traffic.clone(), ready.clone());
-            tokio::spawn(async move {
-                let _slot = slot;
-                match tokio::time::timeout(HANDSHAKE, handshake(tcp, &acceptor, &roster, traffic)).await {
-                    Ok(Ok(accepted)) => drop(ready.send(Ok(accepted)).await),
-                    Ok(Err(error)) => tracing::info!(%error, "handshake refused"),
-                    Err(_) => tracing::info!("handshake took too long"),
-                }
-            });
+    door: Door,
+    ended: impl Future<Output = ()>,
+) -> mpsc::Receiver<()> {
+    let (alive, all_ended) = mpsc::channel(1);
+    let mut pulse = interval(Duration::from_secs(1));
+    tokio::pin!(ended);
+    loop {
+        let tcp = tokio::select! {
+            () = &mut ended => return all_ended,
+            _ = pulse.tick() => {
+                door.gate.refusals.flush();
+                continue;
+            }
+            tcp = listener.accept() => tcp,
+        };
+        match tcp {
+            Ok((tcp, _)) => {
+                let (stranger, replaced) = door.gate.stranger();
+                let (door, alive) = (door.clone(), alive.clone());
+                tokio::spawn(async move {
+                    let _alive = alive;
+                    let introduced = introduced(tcp, &door, replaced).await;
+                    drop(stranger);
+                    if let Some((accepted, caller)) = introduced {
+                        connection::serve(accepted, caller, &door.gate, door.routes).await;
+                    }
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: let some close.
+                tracing::warn!(%error, "accept failed");
+                sleep(Duration::from_millis(100)).await;
+            }
         }
-    });
-    ReceiverStream::new(accepted)
+    }
 }
 
-async fn handshake(
+/// Why a stranger was sent away.
+enum Refused {
+    Bad(&'static str, String),
+    /// It hung up by itself.
+    Left,
+}
+
+async fn introduced(
     tcp: TcpStream,
-    acceptor: &TlsAcceptor,
-    roster: &VerifiedRoster,
-    traffic: Arc<Traffic>,
-) -> std::io::Result<Accepted> {
-    tcp.set_nodelay(true)?;
-    let tls = acceptor.accept(tcp).await?;
-    let refused = |why: &str| std::io::Error::new(std::io::ErrorKind::PermissionDenied, why.to_owned());
-    let certificates = tls.get_ref().1.peer_certificates();
-    let certificate = certificates.and_then(|all| all.first()).ok_or_else(|| refused("no certificate"))?;
-    let digest = key_digest(certificate).ok_or_else(|| refused("not a certificate"))?;
-    let caller = roster.caller(&digest, day_of(UnixTime::now())).map_err(|e| refused(&e.to_string()))?;
-    Ok(Accepted { tls, caller, traffic })
-}
-
-/// A connection, whose it is, and the counters of its bytes.
-pub(super) struct Accepted {
-    tls: TlsStream<TcpStream>,
-    caller: Caller,
-    traffic: Arc<Traffic>,
-}
-
-impl Connected for Accepted {
-    type ConnectInfo = Caller;
-
-    fn connect_info(&self) -> Caller {
-        self.caller.clone()
+    door: &Door,
+    replaced: oneshot::Receiver<()>,
+) -> Option<(Accepted, Caller)> {
+    let refusals = &door.gate.refusals;
+    let deadline = seconds(door.gate.limits.handshake_s);
+    tokio::select! {
+        introduced = timeout(deadline, introduce(tcp, door)) => match introduced {
+            Ok(Ok(accepted)) => return Some(accepted),
+            Ok(Err(Refused::Bad(code, why))) => refusals.note(code, None, &why),
+            Ok(Err(Refused::Left)) => {}
+            Err(_) => refusals.note(code::HANDSHAKE_LATE, None, "it did not say in time who it is"),
+        },
+        _ = replaced => refusals.note(code::STRANGER_REPLACED, None, "too many connections have not said who they are"),
     }
+    None
 }
 
-impl AsyncRead for Accepted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.tls).poll_read(cx, buf);
-        self.traffic.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
-        polled
-    }
-}
-
-impl AsyncWrite for Accepted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        let polled = Pin::new(&mut self.tls).poll_write(cx, buf);
-        if let Poll::Ready(Ok(written)) = &polled {
-            self.traffic.sent.fetch_add(*written as u64, Ordering::Relaxed);
+async fn introduce(tcp: TcpStream, door: &Door) -> Result<(Accepted, Caller), Refused> {
+    let left = |_: io::Error| Refused::Left;
+    // Nothing is allocated for a connection that says nothing.
+    tcp.readable().await.map_err(left)?;
+    tcp.set_nodelay(true).map_err(left)?;
+    let mut tls = door.tls.accept(tcp).await.map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            Refused::Left
         }
-        polled
-    }
+        _ => Refused::Bad(code::HANDSHAKE_BAD, error.to_string()),
+    })?;
+    let bad = |why: &str| Refused::Bad(code::HANDSHAKE_BAD, why.to_owned());
+    let certificates = tls.get_ref().1.peer_certificates();
+    let certificate = certificates.and_then(|all| all.first()).ok_or_else(|| bad("no certificate"))?;
+    let digest = key_digest(certificate).ok_or_else(|| bad("not a certificate"))?;
+    let caller = door.roster.caller(&digest, day_of(UnixTime::now())).map_err(|e| bad(&e.to_string()))?;
+    preface(&mut tls).await?;
+    Ok((Accepted::new(tls, door.traffic.clone()), caller))
+}
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.tls).poll_flush(cx)
+/// The fixed bytes that every HTTP/2 connection begins with.
+async fn preface(tls: &mut (impl AsyncRead + Unpin)) -> Result<(), Refused> {
+    let mut first = [0; PREFACE.len()];
+    tls.read_exact(&mut first).await.map_err(|_| Refused::Left)?;
+    if first == *PREFACE {
+        return Ok(());
     }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.tls).poll_shutdown(cx)
-    }
+    Err(Refused::Bad(code::NOT_HTTP2, "its first bytes inside TLS are not HTTP/2's".into()))
 }

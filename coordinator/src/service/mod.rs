@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! TCP → TLS pinned by the roster → gRPC ─ requests → engine thread: machine + store ─ messages → streams
+//!  gate: how many strangers, connections and calls, how fast, how long                (refused by name)
 //! ```
 //!
 //! The engine is the only place where the round machine and the store meet: it makes records durable, then
@@ -9,11 +10,16 @@
 //! member's messages waits in that member's own connection.
 
 mod aggregation;
+mod connection;
 mod engine;
+mod gate;
 mod listener;
 mod operator;
+mod refusals;
+mod sizes;
+mod upload;
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use consilium_proto::{
     MAX_MESSAGE_BYTES,
@@ -24,18 +30,20 @@ use consilium_proto::{
     wire::{aggregation_server::AggregationServer, operator_server::OperatorServer},
 };
 use thiserror::Error;
-use tokio::net::TcpListener;
-use tonic::transport::Server;
+use tokio::{net::TcpListener, time::timeout};
+use tokio_rustls::TlsAcceptor;
+use tonic::service::Routes;
 
 use crate::{
+    limits::{Limits, seconds},
     round::RecoveryError,
     store::{InputLayout, SqliteStore, StoreError, StoredJob},
 };
+pub use connection::Traffic;
 use engine::Engine;
-pub use listener::Traffic;
-
-/// How often a silent connection is asked whether it is still there, and how long it may take to say so.
-const KEEPALIVE: Duration = Duration::from_secs(10);
+use gate::Gate;
+use listener::Door;
+use sizes::Sizes;
 
 /// What a coordinator needs to serve one job.
 pub struct Service {
@@ -47,6 +55,8 @@ pub struct Service {
     pub roster: Arc<VerifiedRoster>,
     /// What is done.
     pub plan: Arc<VerifiedPlan>,
+    /// What anybody may use.
+    pub limits: Limits,
 }
 
 /// Why the coordinator stopped.
@@ -69,9 +79,6 @@ pub enum ServiceError {
     /// The store's records do not fit.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
-    /// The server failed.
-    #[error("the server stopped: {0}")]
-    Transport(#[from] tonic::transport::Error),
     /// The engine stopped first; its own error was logged.
     #[error("the engine stopped: {0}")]
     Engine(String),
@@ -89,23 +96,28 @@ impl Service {
         folder: &Path,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServiceError> {
-        let Self { listen, identity, roster, plan } = self;
+        let Self { listen, identity, roster, plan, limits } = self;
+        let open_files = limits.raise_open_files();
         let listener = TcpListener::bind(listen)
             .await
             .map_err(|source| ServiceError::Listen { address: listen, source })?;
-        let tls = Arc::new(pinning::server_config(&identity, roster.clone())?);
-        let traffic = Arc::new(Traffic::default());
+        let tls = TlsAcceptor::from(Arc::new(pinning::server_config(&identity, roster.clone())?));
+        let (traffic, gate) = (Arc::<Traffic>::default(), Gate::new(limits));
         let job = StoredJob { plan: plan.digest(), input: InputLayout::of_plan(plan.derived()) };
         let store = SqliteStore::open(folder, &job)?;
+        let sizes = Sizes::new(plan.derived().parameters);
+        let refusals = gate.refusals.clone();
         let (engine, handle, stopped) =
-            Engine::start(identity, roster.clone(), plan, store, traffic.clone())?;
+            Engine::start(identity, roster.clone(), plan, store, traffic.clone(), refusals)?;
         let address = listener.local_addr().unwrap_or(listen);
-        tracing::info!(%address, "listening");
-        let incoming = listener::incoming(listener, tls, roster, traffic);
-        let aggregation = AggregationServer::new(aggregation::Service::new(handle.clone()))
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        tracing::info!(%address, open_files, "listening");
+        let aggregation = aggregation::Service { engine: handle.clone(), gate: gate.clone(), sizes };
+        let aggregation = AggregationServer::new(aggregation)
+            .max_decoding_message_size(sizes.most())
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let operator = OperatorServer::new(operator::Service::new(handle));
+        let operator = operator::Service { engine: handle, gate: gate.clone() };
+        let routes = Routes::new(aggregation).add_service(OperatorServer::new(operator)).prepare();
+        let door = Door { tls, roster, gate: gate.clone(), routes, traffic };
         let mut failed = None;
         let ended = async {
             tokio::select! {
@@ -113,15 +125,17 @@ impl Service {
                 why = stopped => failed = Some(why.unwrap_or_else(|_| "it panicked".into())),
             }
         };
-        Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE))
-            .tcp_nodelay(true)
-            .add_service(aggregation)
-            .add_service(operator)
-            .serve_with_incoming_shutdown(incoming, engine.closing(ended))
-            .await?;
+        let mut all_ended = listener::accept(listener, door, ended).await;
+        tracing::info!(connections = gate.connections(), "draining: no new connections, calls may end");
+        gate.drain();
+        engine.stop();
+        if timeout(seconds(limits.drain_s), all_ended.recv()).await.is_err() {
+            tracing::warn!(connections = gate.connections(), "these did not end in time and are cut");
+            gate.close();
+        }
         engine.join();
+        gate.refusals.flush();
+        tracing::info!("stopped");
         failed.map_or(Ok(()), |why| Err(ServiceError::Engine(why)))
     }
 }

@@ -1,6 +1,6 @@
 //! The operators' side of the service: questions only.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use consilium_proto::{
     roster::Caller,
@@ -10,25 +10,31 @@ use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use super::engine::Handle;
+use super::{
+    engine::Handle,
+    gate::{Call, Gate, Peer},
+    refusals::code,
+};
 
 /// Least time between two updates of a watcher.
 const PACE: Duration = Duration::from_millis(250);
 
 pub(super) struct Service {
-    engine: Handle,
+    pub(super) engine: Handle,
+    pub(super) gate: Arc<Gate>,
 }
 
 impl Service {
-    pub(super) fn new(engine: Handle) -> Self {
-        Self { engine }
-    }
-}
-
-fn operator<T>(request: &Request<T>) -> Result<(), Status> {
-    match request.extensions().get::<Caller>() {
-        Some(Caller::Operator(_)) => Ok(()),
-        _ => Err(Status::permission_denied("only the roster's operators may call this")),
+    /// The call that an operator begins.
+    fn begin<T>(&self, request: &Request<T>) -> Result<Call, Status> {
+        match request.extensions().get::<Peer>() {
+            Some(Peer { caller: Caller::Operator(_), account }) => account.call(),
+            other => {
+                let id = other.map(|peer| &peer.account.id);
+                self.gate.refusals.note(code::NOT_ALLOWED, id, "not an operator");
+                Err(Status::permission_denied("only the roster's operators may call this"))
+            }
+        }
     }
 }
 
@@ -37,20 +43,21 @@ impl Operator for Service {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<JobStatus, Status>> + Send>>;
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<JobStatus>, Status> {
-        operator(&request)?;
+        let _call = self.begin(&request)?;
         Ok(Response::new(self.engine.status().await?))
     }
 
     async fn rounds(&self, request: Request<RoundsRequest>) -> Result<Response<RoundsReply>, Status> {
-        operator(&request)?;
+        let _call = self.begin(&request)?;
         Ok(Response::new(self.engine.rounds().await?))
     }
 
     async fn watch(&self, request: Request<StatusRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        operator(&request)?;
+        let call = self.begin(&request)?;
         let engine = self.engine.clone();
         let (out, updates) = mpsc::channel(1);
         tokio::spawn(async move {
+            let _call = call;
             let mut changes = engine.changes();
             loop {
                 let Ok(status) = engine.status().await else { return };

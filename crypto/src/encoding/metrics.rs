@@ -39,10 +39,25 @@ impl Encoding {
         n: u32,
         sigma: f64,
     ) -> Option<Metrics> {
-        let (_, &[loss, correct]) = sum.split_last_chunk::<METRIC_COORDINATES>()?;
+        let (_, last) = sum.split_last_chunk::<METRIC_COORDINATES>()?;
+        if sum.len() != self.vector_len() {
+            return None;
+        }
+        self.metrics_of_last(last, expected_lot, survivors, n, sigma)
+    }
+
+    /// As [`Encoding::metrics`], from the last two coordinates of the sum alone.
+    pub fn metrics_of_last(
+        &self,
+        &[loss, correct]: &[i64; METRIC_COORDINATES],
+        expected_lot: f64,
+        survivors: u32,
+        n: u32,
+        sigma: f64,
+    ) -> Option<Metrics> {
         let patients = expected_lot * f64::from(survivors) / f64::from(n);
         let unit = self.params.scale * self.metric_unit() * patients;
-        let usable = sum.len() == self.vector_len() && unit.is_finite() && unit > 0.0;
+        let usable = unit.is_finite() && unit > 0.0;
         usable.then(|| Metrics {
             loss: loss as f64 / unit * self.params.loss_max,
             accuracy: correct as f64 / unit,

@@ -20,6 +20,8 @@ use crate::digest::{Digest, Transcript};
 
 const MAGIC: [u8; 8] = *b"CSLADPT\x01";
 const HEADER: usize = 8 + 32 + 17 + 8 + 8;
+/// Coordinates worked on at a time: a step needs this much memory beside the state itself.
+const BLOCK: usize = 2048;
 
 /// All of an adapter's state. Public: it follows from released sums alone.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,19 +73,80 @@ impl AdapterState {
     /// not be finite. The same input fails alike at every party.
     pub fn apply(&mut self, mean: &[f32]) -> Result<(), ReleaseError> {
         let expected = self.manifest.dimension();
+        let wrong = ReleaseError::Length { what: "the mean update", expected, got: mean.len() };
         if mean.len() != expected {
-            return Err(ReleaseError::Length { what: "the mean update", expected, got: mean.len() });
+            return Err(wrong);
         }
-        finite("the mean update", mean)?;
-        let (mut powers, mut weights) = (self.powers, self.trained());
-        let (mut first, mut second) = (self.first.clone(), self.second.clone());
-        step(&self.optimizer, &mut powers, &mut weights, mean, &mut first, &mut second);
-        finite("the adapter after this step", &weights)?;
-        finite("the optimizer's first moment", &first)?;
-        finite("the optimizer's second moment", &second)?;
+        self.apply_blocks(|first, block| {
+            let part = mean.get(first..).and_then(|rest| rest.get(..block.len()));
+            block.copy_from_slice(part.ok_or(wrong.clone())?);
+            Ok(())
+        })
+    }
+
+    /// As [`AdapterState::apply`], with a mean that is never in memory as a whole: `mean` writes the
+    /// coordinates from its first argument on into the block it is given. It is asked for every block twice,
+    /// because nothing is changed before every block is known to be good.
+    ///
+    /// # Errors
+    ///
+    /// As [`AdapterState::apply`], and whatever `mean` says.
+    pub fn apply_blocks(
+        &mut self,
+        mut mean: impl FnMut(usize, &mut [f32]) -> Result<(), ReleaseError>,
+    ) -> Result<(), ReleaseError> {
         let steps = self.steps.checked_add(1).ok_or(ReleaseError::TooLarge)?;
-        self.put_trained(&weights);
-        (self.first, self.second, self.powers, self.steps) = (first, second, powers, steps);
+        let (optimizer, before) = (self.optimizer, self.powers);
+        let mut rooms = [[0.0; BLOCK]; 3];
+        self.trained_blocks(|at, weights, first, second| {
+            let [w, m, v] = &mut rooms;
+            let (w, m, v) = (copied(w, weights), copied(m, first), copied(v, second));
+            let mut update = [0.0; BLOCK];
+            let update = update.get_mut(..w.len()).unwrap_or_default();
+            mean(at, update)?;
+            finite("the mean update", at, update)?;
+            step(&optimizer, &mut before.clone(), w, update, m, v);
+            finite("the adapter after this step", at, w)?;
+            finite("the optimizer's first moment", at, m)?;
+            finite("the optimizer's second moment", at, v)
+        })?;
+        let mut powers = before;
+        self.trained_blocks(|at, weights, first, second| {
+            let mut update = [0.0; BLOCK];
+            let update = update.get_mut(..weights.len()).unwrap_or_default();
+            mean(at, update)?;
+            powers = before;
+            step(&optimizer, &mut powers, weights, update, first, second);
+            Ok(())
+        })?;
+        (self.powers, self.steps) = (powers, steps);
+        Ok(())
+    }
+
+    /// Calls `each` with the trained coordinates, block by block in manifest order: index of the first, values,
+    /// and moments (empty without Adam).
+    fn trained_blocks(
+        &mut self,
+        mut each: impl FnMut(usize, &mut [f32], &mut [f32], &mut [f32]) -> Result<(), ReleaseError>,
+    ) -> Result<(), ReleaseError> {
+        let mut rest = self.values.as_mut_slice();
+        let (mut first, mut second) = (self.first.as_mut_slice(), self.second.as_mut_slice());
+        let mut at = 0;
+        for (tensor, elements) in self.manifest.layout() {
+            let (head, tail) = rest.split_at_mut(elements.min(rest.len()));
+            rest = tail;
+            if !tensor.trained {
+                continue;
+            }
+            for block in head.chunks_mut(BLOCK) {
+                let (m, later) = first.split_at_mut(block.len().min(first.len()));
+                first = later;
+                let (v, later) = second.split_at_mut(block.len().min(second.len()));
+                second = later;
+                each(at, block, m, v)?;
+                at += block.len();
+            }
+        }
         Ok(())
     }
 
@@ -101,6 +164,25 @@ impl AdapterState {
                 self.apply(&mean.iter().map(|delta| -delta).collect::<Vec<_>>())
             }
         }
+    }
+
+    /// As [`AdapterState::apply_deltas`], block by block as in [`AdapterState::apply_blocks`].
+    ///
+    /// # Errors
+    ///
+    /// As [`AdapterState::apply_blocks`].
+    pub fn apply_delta_blocks(
+        &mut self,
+        mut mean: impl FnMut(usize, &mut [f32]) -> Result<(), ReleaseError>,
+    ) -> Result<(), ReleaseError> {
+        let negate = !matches!(self.optimizer, Optimizer::FedAvg { .. });
+        self.apply_blocks(|at, block| {
+            mean(at, block)?;
+            if negate {
+                block.iter_mut().for_each(|delta| *delta = -*delta);
+            }
+            Ok(())
+        })
     }
 
     /// The trained coordinates, flat, in manifest order: [`Manifest::dimension`] values.
@@ -146,7 +228,7 @@ impl AdapterState {
             .fold(Transcript::new("consilium/1/adapter").u64(count), |transcript, (tensor, values)| {
                 let named = transcript.bytes(tensor.name.as_bytes()).u64(tensor.shape.len() as u64);
                 let shaped = tensor.shape.iter().fold(named, |t, &axis| t.u64(u64::from(axis)));
-                shaped.bytes(&little_endian(values))
+                shaped.floats(values)
             })
             .finish()
     }
@@ -158,11 +240,11 @@ impl AdapterState {
         Transcript::new("consilium/1/optimizer")
             .u64(u64::from(super::ARITHMETIC_VERSION))
             .u64(u64::from(kind))
-            .bytes(&little_endian(&fields))
+            .floats(&fields)
             .u64(self.steps)
-            .bytes(&little_endian(&self.powers.0))
-            .bytes(&little_endian(&self.first))
-            .bytes(&little_endian(&self.second))
+            .floats(&self.powers.0)
+            .floats(&self.first)
+            .floats(&self.second)
             .finish()
     }
 
@@ -212,9 +294,9 @@ impl AdapterState {
         }
         let values = reader.floats(manifest.parameters())?;
         let (first, second) = (reader.floats(moments)?, reader.floats(moments)?);
-        finite("the stored adapter", &values)?;
-        finite("the stored first moment", &first)?;
-        finite("the stored second moment", &second)?;
+        finite("the stored adapter", 0, &values)?;
+        finite("the stored first moment", 0, &first)?;
+        finite("the stored second moment", 0, &second)?;
         if second.iter().any(|&v| v.is_sign_negative()) {
             return Err(ReleaseError::Bytes("a second moment is negative"));
         }
@@ -225,25 +307,20 @@ impl AdapterState {
         HEADER + 4 * (self.values.len() + self.first.len() + self.second.len())
     }
 
-    fn put_trained(&mut self, mut flat: &[f32]) {
-        let mut rest = self.values.as_mut_slice();
-        for (tensor, elements) in self.manifest.layout() {
-            let (head, tail) = rest.split_at_mut(elements.min(rest.len()));
-            rest = tail;
-            if tensor.trained {
-                let (now, later) = flat.split_at(elements.min(flat.len()));
-                // Both have `elements` values: `flat` came from `trained` of the same manifest.
-                head.iter_mut().zip(now).for_each(|(old, &new)| *old = new);
-                flat = later;
-            }
-        }
-    }
 }
 
-fn finite(what: &'static str, values: &[f32]) -> Result<(), ReleaseError> {
+/// At most a block of values, copied to where they may be changed.
+fn copied<'a>(room: &'a mut [f32; BLOCK], values: &[f32]) -> &'a mut [f32] {
+    let room = room.get_mut(..values.len()).unwrap_or_default();
+    room.copy_from_slice(values);
+    room
+}
+
+/// Refuses a value that is not finite; `first` is the index of the first one.
+fn finite(what: &'static str, first: usize, values: &[f32]) -> Result<(), ReleaseError> {
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(()),
-        Some(index) => Err(ReleaseError::NotFinite { what, index }),
+        Some(index) => Err(ReleaseError::NotFinite { what, index: first + index }),
     }
 }
 

@@ -1,0 +1,172 @@
+//! One connection of a party: HTTP/2, its calls, its end.
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use consilium_proto::roster::Caller;
+use hyper::{body::Incoming, server::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+use tonic::{body::Body, service::Routes};
+use tower::Service as _;
+
+use super::{
+    gate::{Gate, Peer, stopping},
+    refusals::code,
+};
+use crate::limits::seconds;
+
+/// What every HTTP/2 connection begins with (RFC 9113, section 3.4).
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Most bytes of one call's headers; gRPC's have a few hundred.
+const HEADER_BYTES: u32 = 8 << 10;
+/// Answers that one call may have waiting to be sent.
+const SEND_BYTES: usize = 64 << 10;
+
+/// Bytes in and out since the process began, TLS excluded.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Received.
+    pub received: AtomicU64,
+    /// Sent.
+    pub sent: AtomicU64,
+}
+
+/// Serves calls until the connection ends, is replaced by a newer one, or the coordinator stops.
+pub(super) async fn serve(accepted: Accepted, caller: Caller, gate: &Arc<Gate>, routes: Routes) {
+    let (peer, connection, replaced) = gate.admit(caller);
+    let id = peer.account.id.clone();
+    let limits = &gate.limits;
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .keep_alive_interval(seconds(limits.keepalive_s))
+        .keep_alive_timeout(seconds(limits.keepalive_s))
+        // A few more than the account allows, so that the refusal comes with a name.
+        .max_concurrent_streams(limits.calls.saturating_add(4))
+        .initial_stream_window_size(limits.window_bytes)
+        // An upload that waits leaves room for the session beside it.
+        .initial_connection_window_size(limits.window_bytes.saturating_mul(2))
+        .max_header_list_size(HEADER_BYTES)
+        .max_send_buf_size(SEND_BYTES);
+    let mut served = pin!(http.serve_connection(TokioIo::new(accepted), Calls { routes, peer }));
+    let (mut draining, mut replaced, mut asked) = (gate.draining(), replaced, false);
+    tracing::info!(%id, "connected");
+    let end = loop {
+        tokio::select! {
+            end = served.as_mut() => break Some(end),
+            _ = &mut replaced => break None,
+            () = stopping(&mut draining), if !asked => {
+                served.as_mut().graceful_shutdown();
+                asked = true;
+            }
+        }
+    };
+    drop(connection);
+    match end {
+        None if !asked => {
+            gate.refusals.note(code::CONNECTION_REPLACED, Some(&id), "it opened a newer one");
+        }
+        Some(Err(error)) => match misbehaviour(&error) {
+            Some(code) => gate.refusals.note(code, Some(&id), &words(&error)),
+            None => tracing::info!(%id, why = words(&error), "disconnected"),
+        },
+        None | Some(Ok(())) => tracing::info!(%id, "disconnected"),
+    }
+}
+
+/// The code of an end that is the peer's doing; none when the line was cut.
+fn misbehaviour(error: &hyper::Error) -> Option<&'static str> {
+    if error.is_timeout() {
+        return Some(code::CONNECTION_DEAD);
+    }
+    let http2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    http2.filter(|error| error.is_library()).map(|_| code::HTTP2_BROKEN)
+}
+
+fn words(error: &hyper::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// Hands each call to its service, with whose it is.
+struct Calls {
+    routes: Routes,
+    peer: Peer,
+}
+
+impl hyper::service::Service<http::Request<Incoming>> for Calls {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = <Routes as tower::Service<http::Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: http::Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer.clone());
+        // A router is always ready.
+        self.routes.clone().call(request)
+    }
+}
+
+/// An introduced connection: gives the preface again, which was read to know that it is HTTP/2, and counts bytes.
+pub(super) struct Accepted {
+    tls: TlsStream<TcpStream>,
+    again: &'static [u8],
+    traffic: Arc<Traffic>,
+}
+
+impl Accepted {
+    pub(super) fn new(tls: TlsStream<TcpStream>, traffic: Arc<Traffic>) -> Self {
+        Self { tls, again: PREFACE, traffic }
+    }
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.again.is_empty() {
+            let (now, later) = self.again.split_at(self.again.len().min(buf.remaining()));
+            buf.put_slice(now);
+            self.again = later;
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.tls).poll_read(cx, buf);
+        self.traffic.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        polled
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.tls).poll_write(cx, buf);
+        if let Poll::Ready(Ok(written)) = &polled {
+            self.traffic.sent.fetch_add(*written as u64, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_shutdown(cx)
+    }
+}

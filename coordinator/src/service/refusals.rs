@@ -1,0 +1,130 @@
+//! What the service refuses, by name: counted always, logged at most once a second for each code and party.
+//!
+//! A flood must not become a flood of log lines, so a line says how many refusals it stands for. Codes are words from a
+//! fixed list in [`code`], in [`crate::round`] (chunks) or in the manual's check table (messages); a party is named once it
+//! has shown its key.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use consilium_proto::ids::Id;
+
+/// Codes of this module's callers.
+pub(super) mod code {
+    /// A connection showed no key of the roster in time, or did not begin to speak HTTP/2.
+    pub(in crate::service) const HANDSHAKE_LATE: &str = "handshake-late";
+    /// It was the oldest stranger when one too many came.
+    pub(in crate::service) const STRANGER_REPLACED: &str = "stranger-replaced";
+    /// What came first is not TLS, or the TLS handshake failed: no key, or one that the roster does not list.
+    pub(in crate::service) const HANDSHAKE_BAD: &str = "handshake-bad";
+    /// What came first inside TLS is not HTTP/2.
+    pub(in crate::service) const NOT_HTTP2: &str = "not-http2";
+    /// A party's oldest connection, when it opened one too many.
+    pub(in crate::service) const CONNECTION_REPLACED: &str = "connection-replaced";
+    /// Frames that HTTP/2 forbids.
+    pub(in crate::service) const HTTP2_BROKEN: &str = "http2-broken";
+    /// It did not answer whether it is still there.
+    pub(in crate::service) const CONNECTION_DEAD: &str = "connection-dead";
+    /// Too many calls under way.
+    pub(in crate::service) const TOO_MANY_CALLS: &str = "too-many-calls";
+    /// Too many new calls a second.
+    pub(in crate::service) const CALLS_TOO_FAST: &str = "calls-too-fast";
+    /// Too many session messages a second: they wait.
+    pub(in crate::service) const MESSAGES_TOO_FAST: &str = "messages-too-fast";
+    /// A party that may not make this call.
+    pub(in crate::service) const NOT_ALLOWED: &str = "not-allowed";
+    /// A session without a first message.
+    pub(in crate::service) const HELLO_LATE: &str = "hello-late";
+    /// A session whose first message is not the greeting, or that greets twice.
+    pub(in crate::service) const OUT_OF_PLACE: &str = "out-of-place";
+    /// A message longer than its kind can be.
+    pub(in crate::service) const TOO_LARGE: &str = "too-large";
+    /// Bytes that are no message: a length that lies, or rubbish.
+    pub(in crate::service) const NOT_DECODABLE: &str = "not-decodable";
+    /// A chunk did not arrive in time.
+    pub(in crate::service) const UPLOAD_STALLED: &str = "upload-stalled";
+    /// A newer upload of the same organization took its place.
+    pub(in crate::service) const UPLOAD_REPLACED: &str = "upload-replaced";
+    /// A chunk that this stream has brought already.
+    pub(in crate::service) const CHUNK_REPEATED: &str = "chunk-repeated";
+    /// An upload that ended before its last chunk.
+    pub(in crate::service) const CHUNKS_MISSING: &str = "chunks-missing";
+    /// A reader of published sums that does not read.
+    pub(in crate::service) const READER_STALLED: &str = "reader-stalled";
+}
+
+/// Least time between two lines of one code and party.
+const PACE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+struct Seen {
+    total: u64,
+    /// Since the last line.
+    pending: u64,
+    logged: Option<Instant>,
+    why: String,
+}
+
+/// The counters.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Mutex<BTreeMap<(&'static str, Option<Id>), Seen>>);
+
+impl Refusals {
+    /// Counts a refusal and logs it, unless the same one was logged a moment ago.
+    pub(super) fn note(&self, code: &'static str, who: Option<&Id>, why: &str) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = all.entry((code, who.cloned())).or_default();
+        seen.total += 1;
+        seen.pending += 1;
+        seen.why = why.chars().take(200).collect();
+        seen.log_if_due(code, who, Instant::now());
+    }
+
+    /// Logs what was counted since its last line. To be called every second or so.
+    pub(super) fn flush(&self) {
+        let now = Instant::now();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((code, who), seen) in all.iter_mut().filter(|(_, seen)| seen.pending > 0) {
+            seen.log_if_due(code, who.as_ref(), now);
+        }
+    }
+}
+
+impl Seen {
+    /// How many refusals a line would stand for now; none if the last line is too recent.
+    fn due(&mut self, now: Instant) -> Option<u64> {
+        if self.pending == 0 || self.logged.is_some_and(|last| now.duration_since(last) < PACE) {
+            return None;
+        }
+        self.logged = Some(now);
+        Some(std::mem::take(&mut self.pending))
+    }
+
+    fn log_if_due(&mut self, code: &str, who: Option<&Id>, now: Instant) {
+        if let Some(times) = self.due(now) {
+            let who = who.map_or("", Id::as_str);
+            tracing::warn!(code, who, times, total = self.total, why = self.why, "refused");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_one_line_a_second_that_says_how_many() {
+        let (mut seen, begin) = (Seen::default(), Instant::now());
+        let mut lines = Vec::new();
+        for ms in 0..2_500 {
+            seen.pending += 1;
+            lines.extend(seen.due(begin + Duration::from_millis(ms)));
+        }
+        assert_eq!(lines, [1, 1000, 1000]);
+        assert_eq!(seen.due(begin + Duration::from_secs(3)), Some(499));
+        assert_eq!(seen.due(begin + Duration::from_secs(9)), None, "nothing came since");
+    }
+}

@@ -1,0 +1,18 @@
+//! Bad input, slow input, too much input: against the real coordinator process, over real sockets and real TLS.
+//!
+//! Every test looks for three things: the refusal has a name in the log, memory stays bounded where memory is attacked, and
+//! a round of the others completes with the exact sum.
+
+#[path = "../../../tests/src/generator/mod.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub)]
+mod generator;
+mod server;
+
+mod chunks;
+mod dead;
+mod drain;
+mod garbage;
+mod raw;
+mod silent;
+mod slow;
+mod too_many;
