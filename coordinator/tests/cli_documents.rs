@@ -6,7 +6,7 @@ mod cli_common;
 use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _, process::Stdio};
 
 use clap::CommandFactory as _;
-use cli_common::{Desk, TEMPLATE, consortium, plan, said, vectors};
+use cli_common::{Desk, TEMPLATE, consortium, new_plan, plan, said, vectors};
 use consilium_proto::{identity::Identity, plan::Plan};
 use serde_json::json;
 
@@ -254,12 +254,6 @@ fn a_plan_is_what_follows_from_template_roster_and_model() {
     assert!(error.contains("does not fit this plan"), "{error}");
 }
 
-fn new_plan(desk: &Desk, template: &str, model: &str) -> cli_common::Said {
-    desk.write("t.toml", template);
-    let _ = std::fs::remove_file(desk.path("p.toml"));
-    desk.run(&format!("plan new --template t.toml --roster roster.toml --model {model} --out p.toml"))
-}
-
 #[test]
 fn layers_and_targets_choose_tensors() {
     let desk = Desk::new();
@@ -392,21 +386,6 @@ fn noise_that_is_left_out_is_the_least_that_keeps_the_budget() {
     // Ten rounds, and one more attempt in reserve.
     assert_eq!(numbers["attempts_in_budget"], 11);
     assert!(numbers["epsilon"].as_f64().unwrap() > 0.85 * 6.0);
-}
-
-#[test]
-fn a_plan_that_outspends_its_budget_is_warned_about() {
-    let desk = Desk::new();
-    consortium(&desk);
-    let tiny = vectors("tiny").display().to_string();
-    let template = TEMPLATE.replace("epsilon = 6.0", "epsilon = 2.0");
-    let said = new_plan(&desk, &template, &tiny);
-    assert_eq!(said.code, 0, "{said:?}");
-    let json = desk.json("plan check p.toml --json");
-    let pays = json["numbers"]["attempts_in_budget"].as_u64().unwrap();
-    assert!(pays < 10);
-    let text = desk.ok("plan check p.toml");
-    assert!(text.contains(&format!("WARNING: the budget ε = 2 pays for {pays} of 10 rounds")), "{text}");
 }
 
 /// The template for a unit in which organizations send deltas.

@@ -242,7 +242,10 @@ mod tests {
         for count in [0, 1, 1023, 1024, 1025, 3000] {
             let values: alloc::vec::Vec<f32> = (0..count).map(|i| i as f32 * 0.37).collect();
             let bytes: alloc::vec::Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            assert_eq!(Transcript::new("t").floats(&values).finish(), Transcript::new("t").bytes(&bytes).finish());
+            assert_eq!(
+                Transcript::new("t").floats(&values).finish(),
+                Transcript::new("t").bytes(&bytes).finish()
+            );
         }
     }
 

@@ -158,6 +158,7 @@ fn plan(scenario: &Scenario, roster: Digest) -> Result<Plan, Refused> {
         evaluation: Evaluation { organization: organization(0), every_rounds: 1, max_examples: 1000 },
         deadlines: scenario.deadlines.clone(),
         retries: Retries { max_attempts: scenario.max_attempts },
+        hours: Vec::new(),
         adapter: Adapter {
             mode: AdapterMode::Ffa,
             rank: 1,

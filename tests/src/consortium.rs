@@ -240,6 +240,7 @@ fn plan(roster: Digest, shape: &Shape) -> Plan {
             grace_s: 1,
         },
         retries: Retries { max_attempts: 2 },
+        hours: Vec::new(),
         adapter: Adapter {
             mode: AdapterMode::Ffa,
             rank: 4,

@@ -12,13 +12,13 @@
 //! same at every organization: one that has more patients moves further, as it does in `patient`.
 
 use consilium_crypto::{
-    encoding::{LotSum, Patient},
+    encoding::{LotSum, Patient, draw_lot},
     noise::BulkRng,
     release::AdapterState,
 };
 use consilium_proto::plan::{Local, VerifiedPlan};
 
-use super::lot::{LotFailed, draw, failed, noise, sum_lot, tensors};
+use super::lot::{LotFailed, failed, noise, sum_lot, tensors};
 use crate::{model::AdapterTensors, trainer::Trainer};
 
 /// An adapter on its way through local steps.
@@ -138,7 +138,7 @@ fn plain_steps(
     let mut walk = Walk::new(adapter);
     let (mut loss, mut correct, mut seen) = (0f64, 0f64, 0u64);
     for _ in 0..recipe.steps {
-        let lot = draw(plan.document().privacy.sampling_rate, trainer.patients(), rng);
+        let lot = draw_lot(plan.document().privacy.sampling_rate, trainer.patients(), rng);
         if lot.is_empty() {
             continue;
         }

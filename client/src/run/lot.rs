@@ -6,7 +6,7 @@
 //! amplification. An empty lot still yields noise.
 
 use consilium_crypto::{
-    encoding::{LotSum, Patient},
+    encoding::{LotSum, Patient, draw_lot},
     noise::{BulkRng, DiscreteGaussian},
     release::AdapterState,
     ring::RingVector,
@@ -69,7 +69,7 @@ pub(super) fn sum_lot<'a>(
     adapter: &AdapterTensors,
     rng: &mut BulkRng,
 ) -> Result<LotSum<'a>, LotFailed> {
-    let lot = draw(plan.document().privacy.sampling_rate, trainer.patients(), rng);
+    let lot = draw_lot(plan.document().privacy.sampling_rate, trainer.patients(), rng);
     let mut sum = LotSum::new(&plan.derived().encoding);
     let mut wrong = None;
     let mut dropped = 0usize;
@@ -95,16 +95,6 @@ pub(super) fn sum_lot<'a>(
     Ok(sum)
 }
 
-/// Each patient independently with probability `rate`, rounded down to a multiple of 2⁻⁶⁴.
-pub(super) fn draw(rate: f64, patients: usize, rng: &mut impl CryptoRng) -> Vec<usize> {
-    if rate >= 1.0 {
-        return (0..patients).collect();
-    }
-    // The cast saturates and drops the fraction, so the rate is never above the plan's.
-    let below = (rate * 18_446_744_073_709_551_616.0) as u64;
-    (0..patients).filter(|_| rng.next_u64() < below).collect()
-}
-
 /// The adapter in the trainer's form.
 pub fn tensors(adapter: &AdapterState) -> AdapterTensors {
     let mut tensors = AdapterTensors::new();
@@ -112,19 +102,4 @@ pub fn tensors(adapter: &AdapterState) -> AdapterTensors {
         tensors.insert(spec.name.clone(), values.to_vec());
     }
     tensors
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lot_has_the_rate_that_the_plan_says() {
-        let mut rng = BulkRng::new([1; 32]);
-        let drawn: usize = (0..200).map(|_| draw(0.05, 10_000, &mut rng).len()).sum();
-        // 100,000 expected; the standard deviation is 308.
-        assert!(drawn.abs_diff(100_000) < 1_600, "{drawn}");
-        assert_eq!(draw(1.0, 3, &mut rng), [0, 1, 2]);
-        assert!(draw(1e-12, 1000, &mut rng).is_empty());
-    }
 }

@@ -172,6 +172,7 @@ fn plan(roster: &VerifiedRoster, epsilon: f64) -> Plan {
             grace_s: 5,
         },
         retries: Retries { max_attempts: 3 },
+        hours: Vec::new(),
         adapter: Adapter {
             mode: AdapterMode::Ffa,
             rank: 1,

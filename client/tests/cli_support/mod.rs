@@ -264,6 +264,7 @@ pub fn plan(job: &str) -> Plan {
             grace_s: 1,
         },
         retries: Retries { max_attempts: 3 },
+        hours: Vec::new(),
         adapter: Adapter {
             mode: AdapterMode::Ffa,
             rank: 4,

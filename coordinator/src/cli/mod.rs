@@ -1,7 +1,7 @@
 //! The operator's terminal: the `consilium` binary, and nothing that can open an organization's update.
 //!
-//! Two kinds of commands. Those on documents (keys, roster, plan, signatures) read and write files and touch no network.
-//! Those on a job (`status`, `rounds`, `watch`) only read what the coordinator shows to the roster's operators. Every table has
+//! Three kinds of commands. Those on documents (keys, roster, plan, signatures) read and write files and touch no network.
+//! `privacy` computes, and reads nothing. Those on a job (`status`, `rounds`, `watch`) only read what the coordinator shows to the roster's operators. Every table has
 //! `--json`; every number says whose view it is.
 //!
 //! Exit codes are a promise, listed in `consilium --help`.
@@ -12,6 +12,7 @@ mod json;
 mod keys;
 mod paint;
 mod plan;
+mod privacy;
 mod roster;
 mod sign;
 mod table;
@@ -64,6 +65,8 @@ enum Command {
     Sign(sign::Sign),
     #[command(subcommand)]
     Plan(plan::Plan),
+    #[command(subcommand)]
+    Privacy(privacy::Privacy),
     Status(view::Status),
     Rounds(view::Rounds),
     Watch(watch::Watch),
@@ -94,6 +97,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Roster(command) => command.run(out),
         Command::Sign(command) => command.run(out),
         Command::Plan(command) => command.run(out),
+        Command::Privacy(command) => command.run(out),
         Command::Status(command) => command.run(out),
         Command::Rounds(command) => command.run(out),
         Command::Watch(command) => {

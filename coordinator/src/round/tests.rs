@@ -108,6 +108,7 @@ fn documents(identities: &[Arc<Identity>], coordinator: &Identity) -> (VerifiedR
             grace_s: (GRACE_MS / 1000) as u32,
         },
         retries: Retries { max_attempts: 2 },
+        hours: Vec::new(),
         adapter: Adapter {
             mode: AdapterMode::Ffa,
             rank: 1,

@@ -138,3 +138,10 @@ pub fn plan(desk: &Desk) {
         desk.ok(&format!("sign plan plan.toml --identity {id}/identity.toml"));
     }
 }
+
+/// What making a plan says, from this template and that model.
+pub fn new_plan(desk: &Desk, template: &str, model: &str) -> Said {
+    desk.write("t.toml", template);
+    let _ = std::fs::remove_file(desk.path("p.toml"));
+    desk.run(&format!("plan new --template t.toml --roster roster.toml --model {model} --out p.toml"))
+}

@@ -26,6 +26,18 @@ pub enum Patient {
     Dropped,
 }
 
+/// Draws a lot: each of `patients` patients, by number, independently with probability `rate`, rounded down to a
+/// multiple of 2⁻⁶⁴ (Poisson sampling). Amplification rests on nobody else's knowing who was drawn: `rng` must be
+/// seeded by the operating system.
+pub fn draw_lot(rate: f64, patients: usize, rng: &mut impl CryptoRng) -> Vec<usize> {
+    if rate >= 1.0 {
+        return (0..patients).collect();
+    }
+    // The cast saturates and drops the fraction, so the rate is never above the plan's; not a number draws nobody.
+    let below = (rate * 18_446_744_073_709_551_616.0) as u64;
+    (0..patients).filter(|_| rng.next_u64() < below).collect()
+}
+
 /// The sum of a lot's clipped and rounded vectors. Wiped on drop: it holds patients' data without noise.
 pub struct LotSum<'a> {
     encoding: &'a Encoding,

@@ -19,7 +19,7 @@
 //! patient. What the accountant uses is the integer `Δ²` that is checked here, so no floating-point error
 //! can raise the sensitivity: a wrong float costs accuracy or a patient, never privacy.
 //!
-//! Assumes that the caller samples the lot (Poisson, from the operating system's generator), that it adds
+//! Assumes that the caller draws the lot with [`draw_lot`] from the operating system's generator, that it adds
 //! each patient once, and that it never encodes the same lot or noise twice. Does not mask anything: the
 //! output still reveals more than the sum does and goes straight into secure aggregation.
 
@@ -33,7 +33,7 @@ mod tests;
 
 use core::fmt;
 
-pub use lot::{LotSum, Patient, centered_sum};
+pub use lot::{LotSum, Patient, centered_sum, draw_lot};
 pub use metrics::Metrics;
 
 /// Coordinates after the gradient's: clipped loss, then correctness.

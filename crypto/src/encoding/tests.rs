@@ -32,6 +32,47 @@ fn alone(encoding: &Encoding, gradient: &[f32], loss: f32, correct: bool, key: u
     }
 }
 
+#[test]
+fn a_lot_has_the_rate_that_the_plan_says() {
+    let mut rng = BulkRng::new([1; 32]);
+    let lots: Vec<Vec<usize>> = (0..200).map(|_| draw_lot(0.05, 10_000, &mut rng)).collect();
+    let drawn: usize = lots.iter().map(Vec::len).sum();
+    // 100,000 expected; the standard deviation is 308.
+    assert!(drawn.abs_diff(100_000) < 1_600, "{drawn}");
+    // Sizes vary as a binomial's do, 475, and each patient is drawn as often as any other: neither holds for lots of
+    // one size, or of the first that come.
+    let spread = lots.iter().map(|lot| (lot.len() as f64 - 500.0).powi(2)).sum::<f64>() / 200.0;
+    assert!((300.0..700.0).contains(&spread), "{spread}");
+    let late = lots.iter().flatten().filter(|&&patient| patient >= 5_000).count();
+    assert!(late.abs_diff(50_000) < 1_200, "{late}");
+    assert_eq!(draw_lot(1.0, 3, &mut rng), [0, 1, 2]);
+    assert!(draw_lot(1e-12, 1000, &mut rng).is_empty() && draw_lot(f64::NAN, 1000, &mut rng).is_empty());
+}
+
+/// Time and randomness that the noise takes cannot tell of the data: the sampler is not even shown them. Two lots, one
+/// empty, one full, get the same noise from one key, and leave the generator at one place.
+#[test]
+fn noise_is_drawn_without_a_look_at_the_data() {
+    let encoding = encoding(500, 1.0, 200.0, 0.01);
+    let noise = DiscreteGaussian::new(50.0).unwrap();
+    let mut full = LotSum::new(&encoding);
+    let mut rng = BulkRng::new([13; 32]);
+    for patient in 0..40u8 {
+        let gradient: Vec<f32> = (0..500).map(|_| rng.next_u32() as i32 as f32 * 1e-10).collect();
+        assert_eq!(full.add_patient(&gradient, 1.0, patient % 2 == 0, &mut rng), Ok(Patient::Counted));
+    }
+    let sum = full.values().to_vec();
+    assert!(sum.iter().any(|&value| value != 0));
+    let finish = |lot: LotSum| {
+        let mut rng = BulkRng::new([14; 32]);
+        let values = centered_sum(&lot.finish(1 << 30, &noise, 32, &mut rng).unwrap(), 32);
+        (values, rng.next_u64())
+    };
+    let ((with, after), (alone, after_alone)) = (finish(full), finish(LotSum::new(&encoding)));
+    assert_eq!(after, after_alone);
+    assert!(with.iter().zip(&sum).zip(&alone).all(|((with, sum), alone)| with - sum == *alone));
+}
+
 fn norm_squared(values: &[i64]) -> u128 {
     values.iter().map(|&z| u128::from(z.unsigned_abs()).pow(2)).sum()
 }

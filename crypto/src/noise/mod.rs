@@ -9,13 +9,17 @@
 //! noise vector takes.
 //!
 //! Assumes that the generator's output cannot be told from uniform bits. Time depends on the noise that is
-//! drawn (a rejection is slower), never on the data that the noise protects. Noise that has been drawn must
-//! be wiped by whoever holds it.
+//! drawn (a rejection is slower), never on the data that the noise protects: a sampler is told a scale and how many
+//! integers are wanted, both public, and its draws are added to values that it never reads for anything else. What time
+//! tells of the noise is which coordinates took the slow path, one in fifty, which says next to nothing of a sum of a
+//! million draws. Noise that has been drawn must be wiped by whoever holds it.
 
 mod bulk;
 mod exact;
 mod gaussian;
 mod natural;
+#[cfg(test)]
+mod statistics;
 mod table;
 #[cfg(test)]
 mod tests;

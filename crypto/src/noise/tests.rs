@@ -1,7 +1,9 @@
 //! The sampler against the exact distribution: its tables by intervals, its draws by statistics.
 //!
-//! Seeds are fixed, so a statistic that passes once passes always; thresholds are at five standard deviations
-//! or a chance of about 10⁻⁶.
+//! Seeds are fixed, so a statistic that passes once passes always. With other seeds, a sound sampler would fail one of
+//! them once in some 10,000 times: 15 χ² statistics are each refused on either side with a chance of 10⁻⁷ (3·10⁻⁶
+//! together), 29 moments and counts at five standard deviations (6·10⁻⁷ each for a normal variable; the fourth moments and
+//! the counts beyond 4σ are a little less normal than that).
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,6 +14,7 @@ use rand_core::{Rng, TryCryptoRng, TryRng};
 
 use super::exact::{Target, below_target, below_target_exactly, exp_interval};
 use super::natural::Natural;
+use super::statistics::{binomial_tail, chi_squared_tail};
 use super::table::{STEP_BITS, Table};
 use super::*;
 
@@ -170,22 +173,36 @@ fn draws(noise: &DiscreteGaussian, count: usize, key: u8) -> Vec<i64> {
     out
 }
 
-/// `Σ_{x ∈ [from, to)} exp(−x²/2σ²) / Σ_x exp(−x²/2σ²)`, by plain summation or, for wide ranges at large `σ`,
-/// by the error function with a midpoint rule whose error is far below the test's resolution.
-fn probability(sigma: f64, from: i64, to: i64) -> f64 {
-    let weight = |x: i64| libm::exp(-(x as f64 / sigma) * (x as f64 / sigma) / 2.0);
-    if sigma < 200.0 {
-        let reach = (40.0 * sigma) as i64;
-        let total: f64 = (-reach..=reach).map(weight).sum();
-        return (from.max(-reach)..to.min(reach)).map(weight).sum::<f64>() / total;
-    }
-    let upper = |x: i64| 0.5 * libm::erfc((x as f64 - 0.5) / sigma / core::f64::consts::SQRT_2);
-    upper(from) - upper(to)
+/// The exact distribution: `Σ_{x ∈ [from, to)} exp(−x²/2σ²) / Σ_x exp(−x²/2σ²)` by plain summation out to `12σ`, beyond
+/// which lie 10⁻³².
+struct Exact {
+    reach: i64,
+    /// `Σ_{−reach ≤ y < x}`, for each `x` from `−reach`.
+    sums: Vec<f64>,
 }
 
-/// Pearson's statistic over bins of about equal probability; fails at 5 standard deviations.
+impl Exact {
+    fn new(sigma: f64) -> Self {
+        let reach = libm::ceil(12.0 * sigma) as i64;
+        let mut sums = vec![0.0];
+        let mut sum = 0.0;
+        for x in -reach..=reach {
+            sum += libm::exp(-(x as f64 / sigma) * (x as f64 / sigma) / 2.0);
+            sums.push(sum);
+        }
+        Self { reach, sums }
+    }
+
+    fn probability(&self, from: i64, to: i64) -> f64 {
+        let below = |x: i64| self.sums[(x.clamp(-self.reach, self.reach + 1) + self.reach) as usize];
+        (below(to) - below(from)) / self.sums.last().unwrap()
+    }
+}
+
+/// Pearson's statistic over bins of a twenty-fifth of `σ` (single integers up to `σ = 50`), the last ones open.
 fn chi_squared(noise: &DiscreteGaussian, count: usize, key: u8) {
     let sigma = noise.sigma();
+    let exact = Exact::new(sigma);
     let step = ((sigma / 25.0) as i64).max(1);
     let bins = (4.0 * sigma / step as f64) as i64;
     let edges: Vec<i64> = (-bins..=bins).map(|bin| bin * step).collect();
@@ -195,14 +212,26 @@ fn chi_squared(noise: &DiscreteGaussian, count: usize, key: u8) {
     }
     let mut statistic = 0.0;
     for (bin, &seen) in observed.iter().enumerate() {
-        let from = if bin == 0 { i64::MIN / 4 } else { edges[bin - 1] };
-        let to = edges.get(bin).copied().unwrap_or(i64::MAX / 4);
-        let expected = count as f64 * probability(sigma, from, to);
+        let from = if bin == 0 { i64::MIN } else { edges[bin - 1] };
+        let to = edges.get(bin).copied().unwrap_or(i64::MAX);
+        let expected = count as f64 * exact.probability(from, to);
         statistic += (seen as f64 - expected) * (seen as f64 - expected) / expected;
     }
     let freedom = (observed.len() - 1) as f64;
-    let deviations = (statistic - freedom) / libm::sqrt(2.0 * freedom);
-    assert!(deviations.abs() < 5.0, "σ = {sigma}: χ² = {statistic} for {freedom}");
+    let chance = chi_squared_tail(statistic, freedom);
+    assert!((1e-7..1.0 - 1e-7).contains(&chance), "σ = {sigma}: χ² = {statistic} for {freedom}: {chance}");
+}
+
+/// Against published quantiles: 5 % and 1 % of χ² with 1, 10 and 100 degrees of freedom.
+#[test]
+fn the_statistics_are_the_known_ones() {
+    for (x, freedom, chance) in
+        [(3.841_459, 1.0, 0.05), (18.307_038, 10.0, 0.05), (135.806_723, 100.0, 0.01), (9.341_818, 10.0, 0.5)]
+    {
+        assert!((chi_squared_tail(x, freedom) - chance).abs() < 1e-6, "{x} {freedom}");
+    }
+    assert!((binomial_tail(60, 100, 0.5) - 0.028_443_966_8).abs() < 1e-9);
+    assert!((binomial_tail(0, 10, 0.3) - 1.0).abs() < 1e-12);
 }
 
 #[test]
@@ -215,7 +244,7 @@ fn draws_fit_the_distribution() {
 /// With the tails beginning at one σ, a third of all draws come out of them.
 #[test]
 fn tails_fit_the_distribution() {
-    for (key, sigma) in (20..).zip([0.5, 1.0, 2.5, 10.0, 1e3]) {
+    for (key, sigma) in (20..).zip([0.5, 1.0, 2.5, 10.0, 1e3, 1e5]) {
         let heavy = DiscreteGaussian::with_table(sigma, Table::with_reach(sigma, 1.0));
         chi_squared(&heavy, 300_000, key);
     }
@@ -230,7 +259,8 @@ fn every_integer_of_a_block_is_drawn() {
         residues[x.rem_euclid(32) as usize] += 1;
     }
     let statistic: f64 = residues.iter().map(|&n| (f64::from(n) - 1e4) * (f64::from(n) - 1e4) / 1e4).sum();
-    assert!((statistic - 31.0) / libm::sqrt(62.0) < 5.0, "{statistic}");
+    let chance = chi_squared_tail(statistic, 31.0);
+    assert!((1e-7..1.0 - 1e-7).contains(&chance), "{statistic}: {chance}");
 }
 
 #[test]
@@ -238,6 +268,7 @@ fn moments_and_tails_are_right() {
     let count = 2_000_000;
     let n = count as f64;
     for (key, sigma) in (50..).zip([2.5, 10.0, 1e3, 1e5]) {
+        let exact = Exact::new(sigma);
         let values: Vec<f64> = draws(&DiscreteGaussian::new(sigma).unwrap(), count, key)
             .iter()
             .map(|&x| x as f64 / sigma)
@@ -250,7 +281,7 @@ fn moments_and_tails_are_right() {
         assert!((moment(4) - 3.0).abs() < 5.0 * libm::sqrt(96.0 / n), "σ = {sigma}");
         for reach in [2.0, 3.0, 4.0] {
             let edge = libm::ceil(reach * sigma) as i64;
-            let expected = 2.0 * probability(sigma, edge, i64::MAX / 4) * n;
+            let expected = 2.0 * exact.probability(edge, i64::MAX) * n;
             let seen = values.iter().filter(|v| v.abs() * sigma >= edge as f64 - 1e-6).count() as f64;
             assert!(
                 (seen - expected).abs() < 5.0 * libm::sqrt(expected) + 1.0,

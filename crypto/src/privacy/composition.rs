@@ -1,6 +1,7 @@
 //! Steps composed, and the questions one asks of them.
 
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use super::{PrivacyError, pld, rdp, require};
 
@@ -17,9 +18,11 @@ pub struct Step {
     pub gap: f64,
 }
 
-/// A list of steps. Equal ones are counted together; order does not matter.
+/// A list of steps. Equal ones are counted together, and the order in which they came leaves no trace: not even in the
+/// last bit of `ε`, which two parties who read one ledger differently must agree on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Composition {
+    /// Sorted, without two of one kind.
     steps: Vec<Step>,
 }
 
@@ -41,16 +44,19 @@ impl Composition {
         require((0.0..=1e-3).contains(&step.gap), "gap", step.gap, "from 0 to 10⁻³")?;
         let total = self.count().saturating_add(step.count);
         require(total <= 1_000_000_000, "the number of steps", total as f64, "at most 10⁹")?;
-        let same = |old: &&mut Step| Step { count: 0, ..**old } == Step { count: 0, ..step };
-        match self.steps.iter_mut().find(same) {
-            Some(old) => old.count += step.count,
-            None if step.count > 0 => self.steps.push(step),
-            None => {}
+        match self.steps.binary_search_by(|old| order(old, &step)) {
+            Ok(place) => {
+                if let Some(old) = self.steps.get_mut(place) {
+                    old.count += step.count;
+                }
+            }
+            Err(place) if step.count > 0 => self.steps.insert(place, step),
+            Err(_) => {}
         }
         Ok(())
     }
 
-    /// The distinct steps.
+    /// The distinct steps, in an order that does not depend on how they came.
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
@@ -103,6 +109,15 @@ impl Composition {
         }
         Ok(low)
     }
+}
+
+/// By kind, whatever the count.
+fn order(a: &Step, b: &Step) -> Ordering {
+    // Zeros of either sign are one number: the checks leave no other values that compare equal and differ.
+    let by = |a: f64, b: f64| (a + 0.0).total_cmp(&(b + 0.0));
+    by(a.sampling_rate, b.sampling_rate)
+        .then(by(a.noise_multiplier, b.noise_multiplier))
+        .then(by(a.gap, b.gap))
 }
 
 fn check_delta(delta: f64) -> Result<(), PrivacyError> {

@@ -171,6 +171,22 @@ fn the_tighter_bound_is_under_the_looser_one() {
     }
 }
 
+/// With little noise, the weight of `E[e^{(α−1)·loss}]` lies where densities underflow. There, for `q·e^{1/2z²} ≫ 1`, it is
+/// `q^α·e^{α(α−1)/2z²}` but for a factor that is next to 1.
+#[test]
+fn renyi_orders_are_right_where_densities_underflow() {
+    for (q, z) in [(1e-9, 0.01), (1e-3, 0.05), (0.3, 0.02)] {
+        let delta = 1e-5;
+        let order = |alpha: f64| {
+            let moment = alpha * libm::log(q) + alpha * (alpha - 1.0) / (2.0 * z * z);
+            (moment - libm::log(delta) - libm::log(alpha)) / (alpha - 1.0) + libm::log1p(-1.0 / alpha)
+        };
+        let known = (11..110).map(|tenths| order(f64::from(tenths) / 10.0)).fold(f64::INFINITY, f64::min);
+        let loose = composed(&[(q, z, 1)]).epsilon_rdp(delta).unwrap();
+        assert!((loose / known - 1.0).abs() < 1e-3, "q {q}, z {z}: {loose}, known {known}");
+    }
+}
+
 #[test]
 fn more_of_anything_bad_is_worse() {
     let epsilon = |q, z, count, delta| composed(&[(q, z, count)]).epsilon(delta).unwrap();

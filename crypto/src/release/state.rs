@@ -306,7 +306,6 @@ impl AdapterState {
     fn byte_len(&self) -> usize {
         HEADER + 4 * (self.values.len() + self.first.len() + self.second.len())
     }
-
 }
 
 /// At most a block of values, copied to where they may be changed.

@@ -9,7 +9,9 @@ use consilium_crypto::{
 };
 
 use super::{
-    Optimizer, Plan, PlanError, rule,
+    Hours, Optimizer, Plan, PlanError, PrivacyUnit, common_window,
+    hours::DAY,
+    rule,
     units::{self, Mechanisms, Noise},
 };
 
@@ -54,6 +56,7 @@ pub struct Derived {
 impl Derived {
     pub(super) fn new(plan: &Plan) -> Result<Self, PlanError> {
         ranges(plan)?;
+        window(plan)?;
         let (threshold, honest) = cohort(plan)?;
         let manifest = manifest(plan)?;
         let optimizer = optimizer(plan)?;
@@ -67,7 +70,16 @@ impl Derived {
             update.ring_width_for(n, clamp, sent_sigma).map_err(|error| broken("encoding", &error))?;
         rule(e.ring_bits >= needed, "encoding.ring_bits", &e.ring_bits, || {
             format!(
-                "{n} organizations whose coordinates go to ±{clamp} and σ_i = {sent_sigma:.1} need {needed} bits"
+                "a sum could wrap: w = ⌊log₂ 2(n·B + k·√n·σ_i)⌋ + 1 = {needed} bits are needed, with n = {n}, \
+                 B = {}{clamp}, σ_i = {sent_sigma:.1}",
+                match plan.privacy.unit {
+                    PrivacyUnit::Patient => format!(
+                        "⌊Δ·(L + 9√L)⌋ with Δ = {:.1} and L = {}, ",
+                        encoding.integer_bound(),
+                        plan.privacy.largest_lot
+                    ),
+                    _ => String::new(),
+                }
             )
         })?;
         let ring = RingWidth::new(e.ring_bits).map_err(|error| broken("encoding.ring_bits", &error))?;
@@ -181,6 +193,40 @@ fn ranges(plan: &Plan) -> Result<(), PlanError> {
     units::check(plan)
 }
 
+impl Plan {
+    /// Minutes that one attempt may take, every step to its deadline; rounded up.
+    pub(super) fn attempt_minutes(&self) -> u16 {
+        let d = &self.deadlines;
+        let seconds: u64 =
+            [d.advertise_s, d.share_s, d.input_s, d.vote_s, d.unmask_s].iter().map(|&s| u64::from(s)).sum();
+        u16::try_from(seconds.div_ceil(60)).unwrap_or(u16::MAX)
+    }
+}
+
+/// Declared hours leave a window in which an attempt fits.
+fn window(plan: &Plan) -> Result<(), PlanError> {
+    let declared = || plan.hours.iter().map(Hours::to_string).collect::<Vec<_>>().join(", ");
+    let empty = plan.hours.iter().find(|hours| hours.length() == 0);
+    rule(empty.is_none(), "hours", &empty.map_or(String::new(), Hours::to_string), || {
+        "from and to are the same minute; for the whole day write from \"00:00\" to \"24:00\"".into()
+    })?;
+    let needed = plan.attempt_minutes();
+    let common = common_window(&plan.hours);
+    let enough = common.is_some_and(|window| window.minutes >= needed.min(DAY));
+    rule(plan.hours.is_empty() || enough, "hours", &declared(), || {
+        let shared = match common {
+            None => "the organizations share not a minute".to_owned(),
+            Some(window) => {
+                format!("the longest window that all share is {window}, {} minutes", window.minutes)
+            }
+        };
+        format!(
+            "{shared}; one attempt may take {needed} (advertise_s + share_s + input_s + vote_s + unmask_s): widen somebody's \
+             hours or shorten deadlines"
+        )
+    })
+}
+
 fn cohort(plan: &Plan) -> Result<(u32, u32), PlanError> {
     let c = &plan.cohort;
     let (n, t_c, m_min) = (c.organizations, c.colluders, c.min_survivors);
@@ -203,7 +249,9 @@ fn cohort(plan: &Plan) -> Result<(u32, u32), PlanError> {
     let honest = m_min.saturating_sub(t_c.max(1));
     rule(honest >= 2, "cohort.min_survivors", &m_min, || {
         format!(
-            "h = m_min − max(t_c, 1) = {honest} honest contributors are guaranteed; at least 2 are needed: raise it"
+            "h = m_min − max(t_c, 1) = {m_min} − {} = {honest} honest contributors are guaranteed; at least 2 are needed: \
+             raise it",
+            t_c.max(1)
         )
     })?;
     Ok((threshold, honest))

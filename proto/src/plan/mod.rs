@@ -3,7 +3,12 @@
 //! A plan is signed by a quorum of the roster or by the plan signers it names, never by the coordinator. Whatever a
 //! round does must follow from it; what does not is refused by every client.
 
+mod check;
+#[cfg(test)]
+mod check_tests;
 mod derived;
+mod hours;
+mod repair;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -15,7 +20,10 @@ use consilium_crypto::{digest::Digest, release::ARITHMETIC_VERSION};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use check::attempts_to_pay;
 pub use derived::{Derived, Guarantees};
+pub use hours::{Hours, TimeOfDay, Window, common_window};
+pub use repair::{Change, Proposal};
 pub use sections::{
     Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Local, Model, Optimizer, Pooling, Privacy,
     PrivacyUnit, Retries, Task, Tensor,
@@ -62,6 +70,9 @@ pub struct Plan {
     pub deadlines: Deadlines,
     /// How often a round may be tried.
     pub retries: Retries,
+    /// When organizations take part, where they say so; checked for a window in common.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hours: Vec<Hours>,
     /// Which tensors are trained.
     pub adapter: Adapter,
 }
@@ -108,12 +119,21 @@ impl Plan {
     /// [`PlanError::Parse`] with line and column, [`PlanError::TooLarge`], or the first [`PlanError::Rule`] broken, with
     /// the arithmetic.
     pub fn parse(text: &str) -> Result<(Self, Derived), PlanError> {
+        let plan = Self::read(text)?;
+        let derived = plan.derive()?;
+        Ok((plan, derived))
+    }
+
+    /// Parses the text and checks no rule: for whoever looks for the cure.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::Parse`] or [`PlanError::TooLarge`].
+    pub fn read(text: &str) -> Result<Self, PlanError> {
         if text.len() > MAX_DOCUMENT_BYTES {
             return Err(PlanError::TooLarge(text.len()));
         }
-        let plan: Self = toml::from_str(text)?;
-        let derived = plan.derive()?;
-        Ok((plan, derived))
+        Ok(toml::from_str(text)?)
     }
 
     /// The text to sign.
@@ -163,6 +183,10 @@ impl Plan {
         let evaluator = &plan.evaluation.organization;
         rule(roster.organization(evaluator).is_some(), "evaluation.organization", evaluator, || {
             "it must be one of the roster's organizations".into()
+        })?;
+        let strange = plan.hours.iter().find(|hours| roster.organization(&hours.organization).is_none());
+        rule(strange.is_none(), "hours", &strange.map_or(String::new(), Hours::to_string), || {
+            "it must be of one of the roster's organizations".into()
         })?;
         let document = roster.document();
         let (whom, keys, needed): (_, BTreeMap<_, _>, _) = if document.plan_signers.is_empty() {

@@ -77,6 +77,7 @@ pub(crate) fn plan(unit: PrivacyUnit) -> Plan {
             grace_s: 5,
         },
         retries: Retries { max_attempts: 2 },
+        hours: Vec::new(),
         adapter: Adapter {
             mode: AdapterMode::Ffa,
             rank: 1,
@@ -163,7 +164,7 @@ fn what_a_unit_does_not_have_is_refused_by_name_and_so_is_what_it_lacks() {
         (PatientLocal, "privacy.local.update_scale", "above 0", |p| {
             p.privacy.local.as_mut().unwrap().update_scale = None
         }),
-        (PatientLocal, "encoding.ring_bits", "need 13 bits", |p| p.encoding.ring_bits = 12),
+        (PatientLocal, "encoding.ring_bits", "13 bits are needed", |p| p.encoding.ring_bits = 12),
         (Organization, "encoding.scale", "2²⁰", |p| {
             p.encoding.scale = 4e6;
             p.encoding.ring_bits = 32;

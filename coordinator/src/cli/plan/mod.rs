@@ -1,6 +1,7 @@
 //! `consilium plan`: make a plan from a template, check its arithmetic, show it.
 
 mod model;
+mod refusal;
 mod report;
 mod template;
 
@@ -18,6 +19,7 @@ use super::{
     Failure, parse_digest, read_document, read_signatures, roster::verified, table::Table, write_json,
 };
 use crate::files;
+use refusal::Refusal;
 use report::Report;
 
 /// Makes, checks and shows job plans.
@@ -79,7 +81,9 @@ impl New {
             .map_err(|why| Failure::in_file(&self.template, why))?;
         let text = plan.to_text().map_err(|e| Failure::in_file(&self.template, e))?;
         // What is written is what every client will read.
-        let (plan, derived) = Document::parse(&text).map_err(|e| Failure::in_file(&self.out, e))?;
+        let plan = Document::read(&text).map_err(|e| Failure::in_file(&self.out, e))?;
+        let derived =
+            plan.check().map_err(|e| Refusal::new(&plan, &e).report(&self.template, self.json, out))?;
         let report = Report::new(&plan, &derived, fingerprint(Kind::Plan, &text))?;
         files::create_public(&self.out, &text)?;
         if self.json {
@@ -92,6 +96,10 @@ impl New {
 }
 
 /// Recomputes everything that follows from a plan, and prints the numbers.
+///
+/// A plan that does not work is refused: a sum that could wrap, noise or honest contributors too few, hours without a common
+/// window, a budget that ends before the rounds and a reserve for retries do, and whatever else is out of its range. The
+/// refusal shows the arithmetic, and the nearest changes with which the plan works.
 ///
 /// With --roster and --pin, the roster and the plan's signatures in FILE.sig are verified as well, as every client will.
 #[derive(Debug, Args)]
@@ -116,7 +124,8 @@ pub(super) struct Check {
 impl Check {
     fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
         let text = read_document(&self.file)?;
-        let (plan, derived) = Document::parse(&text).map_err(|e| Failure::in_file(&self.file, e))?;
+        let plan = Document::read(&text).map_err(|e| Failure::in_file(&self.file, e))?;
+        let derived = plan.check().map_err(|e| Refusal::new(&plan, &e).report(&self.file, self.json, out))?;
         let signed = match (&self.roster, &self.pin) {
             (Some(roster), Some(pin)) => {
                 let roster = verified(roster, pin)?;

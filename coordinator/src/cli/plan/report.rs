@@ -3,7 +3,7 @@
 use std::fmt;
 
 use consilium_crypto::{digest::Digest, privacy::Composition};
-use consilium_proto::plan::{Derived, Mechanisms, Plan, PrivacyUnit};
+use consilium_proto::plan::{Derived, Mechanisms, Plan, PrivacyUnit, attempts_to_pay, common_window};
 use serde::Serialize;
 
 use crate::cli::{
@@ -64,6 +64,8 @@ pub(super) struct Report {
     epsilon_local: f64,
     /// Attempts that the budget pays for, at most `rounds · max_attempts`.
     attempts_in_budget: u64,
+    /// Window that all declared hours share.
+    common_hours: Option<String>,
     warnings: Vec<String>,
 }
 
@@ -86,18 +88,6 @@ impl Report {
         let upload_bytes = derived.ring.packed_len(derived.vector_len);
         let dimension = derived.manifest.dimension();
         let mut warnings = Vec::new();
-        if attempts_in_budget < u64::from(plan.rounds) {
-            warnings.push(format!(
-                "the budget ε = {} pays for {attempts_in_budget} of {} rounds; clients will refuse the next one: raise \
-                 privacy.noise_multiplier or privacy.epsilon, or lower rounds or privacy.sampling_rate",
-                p.epsilon, plan.rounds
-            ));
-        } else if attempts_in_budget == u64::from(plan.rounds) && derived.mechanisms.is_some() {
-            warnings.push(
-                "the budget has no reserve: one round that must be tried again costs the last round"
-                    .to_owned(),
-            );
-        }
         if plan.cohort.colluders == 0 {
             warnings.push(
                 "t_c = 0: any member that shares what it knows with the coordinator opens updates".to_owned(),
@@ -139,6 +129,9 @@ impl Report {
             epsilon: spent.central,
             epsilon_local: spent.local,
             attempts_in_budget,
+            common_hours: common_window(&plan.hours)
+                .filter(|_| !plan.hours.is_empty())
+                .map(|window| window.to_string()),
             warnings,
         })
     }
@@ -196,11 +189,15 @@ impl fmt::Display for Report {
         writeln!(f, "  ε = {}  against the coordinator with {t} colluding members", epsilon(self.epsilon))?;
         writeln!(f, "  ε = {}  against everybody else together", epsilon(self.epsilon_local))?;
         if self.privacy_unit != PrivacyUnit::None {
+            let needed = attempts_to_pay(self.rounds, self.max_attempts);
             writeln!(
                 f,
-                "  budget ε = {}: pays for {} attempts",
+                "  budget ε = {}: pays for {} attempts; {needed} are the rounds and a reserve for retries",
                 self.epsilon_budget, self.attempts_in_budget
             )?;
+        }
+        if let Some(window) = &self.common_hours {
+            writeln!(f, "all take part {window}")?;
         }
         for warning in &self.warnings {
             writeln!(f, "WARNING: {warning}")?;

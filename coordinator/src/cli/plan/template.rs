@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use consilium_proto::{
     ids::Id,
-    plan::{AdapterMode, Local, Optimizer, Pooling, PrivacyUnit},
+    plan::{AdapterMode, Hours, Local, Optimizer, Pooling, PrivacyUnit},
 };
 use serde::Deserialize;
 
@@ -35,6 +35,8 @@ pub(super) struct Template {
     deadlines: DeadlinesPart,
     #[serde(default)]
     retries: RetriesPart,
+    #[serde(default)]
+    hours: Vec<Hours>,
     adapter: AdapterPart,
 }
 

@@ -52,7 +52,9 @@ fn cell_width(pairs: &[(Pair, f64)], reach: f64, tilt: &Tilt, size: f64) -> f64 
     let all: f64 = pairs.iter().map(|(pair, count)| count * span(pair)).sum();
     // A sum of few steps may fit whole.
     let window = (2.0 * HALF_WINDOW * tilt.deviation).min(all);
-    (window / (size - 4.0)).max(widest / MOST_CELLS).max(1e-13)
+    // Cells are numbered: a mean of a billion steps far from zero must not have a number past 2⁵⁰.
+    let numbered = tilt.mean.abs() * libm::exp2(-50.0);
+    (window / (size - 4.0)).max(widest / MOST_CELLS).max(numbered).max(1e-13)
 }
 
 /// One step's grid, tilted and normalized, and how often it is taken.

@@ -19,7 +19,8 @@ pub(super) struct Tilt {
     pub(super) deviation: f64,
 }
 
-/// Losses and masses of one pair, on a coarse quadrature, taken `count` times.
+/// Losses and logarithms of masses of one pair, on a coarse quadrature, taken `count` times. Logarithms, because far
+/// from both means, where `e^{θ·loss}` puts the weight when there is little noise, the masses themselves underflow.
 pub(in crate::privacy) struct Coarse {
     points: Vec<(f64, f64)>,
     count: f64,
@@ -49,10 +50,10 @@ impl Coarse {
         let mut points = Vec::new();
         for piece in 0..pieces as u32 {
             let start = from + f64::from(piece) * width;
-            pair.integrate(start, start + width, |x, mass| {
+            pair.nodes(start, start + width, |x, width| {
                 let ratio = pair.log_ratio(x);
                 let loss = if pair.direction == Direction::Remove { ratio } else { -ratio };
-                points.push((loss, mass));
+                points.push((loss, pair.log_density(x) + libm::log(width)));
             });
         }
         Self { points, count }
@@ -60,10 +61,11 @@ impl Coarse {
 
     /// `K`, `K'`, `K''` at `theta`.
     fn cumulants(&self, theta: f64) -> [f64; 3] {
-        let greatest = self.points.iter().fold(f64::NEG_INFINITY, |g, &(loss, _)| g.max(theta * loss));
+        let exponents = self.points.iter().map(|&(loss, log_mass)| theta * loss + log_mass);
+        let greatest = exponents.fold(f64::NEG_INFINITY, f64::max);
         let (mut zeroth, mut first, mut second) = (0.0, 0.0, 0.0);
-        for &(loss, mass) in &self.points {
-            let weight = mass * libm::exp(theta * loss - greatest);
+        for &(loss, log_mass) in &self.points {
+            let weight = libm::exp(theta * loss + log_mass - greatest);
             zeroth += weight;
             first += weight * loss;
             second += weight * loss * loss;

@@ -6,14 +6,17 @@ use consilium_crypto::{
 use consilium_proto::{
     plan::{
         Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Plan, Privacy, PrivacyUnit,
-        Retries, Task,
+        Retries, Task, attempts_to_pay,
     },
     roster::Roster,
 };
 use rand::TryRng as _;
 
 use super::{AdapterPart, CohortPart, DeadlinesPart, EncodingPart, PrivacyPart, Template};
-use crate::cli::plan::model::{Model as Folder, Targets};
+use crate::cli::plan::{
+    model::{Model as Folder, Targets},
+    refusal::Refusal,
+};
 
 impl Template {
     /// The plan that this template means for a roster and a model.
@@ -30,9 +33,17 @@ impl Template {
                 self.evaluation.organization
             ));
         }
+        if let Some(strange) = self
+            .hours
+            .iter()
+            .find(|hours| roster.organizations.iter().all(|party| party.id != hours.organization))
+        {
+            return Err(format!("hours: {} is not an organization of the roster", strange.organization));
+        }
         let labels = self.task.labels.unwrap_or_default();
         let adapter = self.adapter.fill(model, &labels)?;
-        let mut privacy = self.privacy.fill(self.rounds)?;
+        let retries = Retries { max_attempts: self.retries.max_attempts.unwrap_or(2) };
+        let mut privacy = self.privacy.fill(attempts_to_pay(self.rounds, retries.max_attempts))?;
         let trained = adapter.tensors.iter().filter(|tensor| tensor.trained);
         let dimension = trained.map(|t| t.shape.iter().map(|&axis| f64::from(axis)).product::<f64>()).sum();
         fill_local(&mut privacy, dimension, cohort.organizations);
@@ -67,10 +78,11 @@ impl Template {
                 max_examples: self.evaluation.max_examples.unwrap_or(1000),
             },
             deadlines: self.deadlines.fill(),
-            retries: Retries { max_attempts: self.retries.max_attempts.unwrap_or(2) },
+            retries,
+            hours: self.hours,
             adapter,
         };
-        let derived = plan.derive().map_err(|e| e.to_string())?;
+        let derived = plan.derive().map_err(|e| Refusal::new(&plan, &e).to_string())?;
         if narrowest {
             plan.encoding.ring_bits = derived.ring_needed.max(RingWidth::MIN);
         }
@@ -101,7 +113,8 @@ impl CohortPart {
 }
 
 impl PrivacyPart {
-    pub(super) fn fill(self, rounds: u32) -> Result<Privacy, String> {
+    /// With noise, where the template leaves it out, for that many attempts.
+    pub(super) fn fill(self, attempts: u64) -> Result<Privacy, String> {
         let unit = self.unit.unwrap_or(PrivacyUnit::Patient);
         // What is left out and needed is refused by the plan, with the unit's name.
         let (epsilon, delta) = (self.epsilon.unwrap_or(0.0), self.delta.unwrap_or(0.0));
@@ -109,7 +122,6 @@ impl PrivacyPart {
             Some(z) => z,
             None if unit == PrivacyUnit::None || self.epsilon.is_none() || self.delta.is_none() => 0.0,
             None => {
-                let attempts = u64::from(rounds) + u64::from(rounds.div_ceil(10));
                 let (rate, steps) = match unit {
                     PrivacyUnit::PatientLocal => (
                         self.sampling_rate,

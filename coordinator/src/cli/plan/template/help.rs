@@ -33,7 +33,7 @@ A template with every field. Lines that begin with # show a default; unknown fie
   expected_lot = 512.0             # patients drawn in a round by all together: q × all patients
   largest_lot = 128.0              # by the largest organization
   # clip = 1.0                     # norm of one patient's gradient
-  # noise_multiplier = 1.03        # z: the least that keeps epsilon for all rounds, and a tenth more for retries
+  # noise_multiplier = 1.03        # z: the least that keeps epsilon for all rounds and a reserve
 
   [encoding]
   # scale = 1024.0                 # ring units per unit of gradient: least power of two ≥ 4·√d / clip
@@ -64,7 +64,7 @@ A template with every field. Lines that begin with # show a default; unknown fie
   # grace_s = 10                   # how long a closed connection is waited for
 
   [retries]
-  # max_attempts = 2               # a round's; each spends privacy
+  # max_attempts = 2               # a round's; each spends privacy: from 2 on, epsilon must pay for a tenth more
 
   [adapter]
   # mode = "ffa"                   # B is trained, A drawn once and frozen
@@ -74,6 +74,11 @@ A template with every field. Lines that begin with # show a default; unknown fie
   target_modules = ["query", "value"]   # [] trains the head alone
   # layers = [4, 5]                # all
   # seed = "…"                     # 64 hexadecimal digits, public: drawn
+
+  # [[hours]]                      # one entry or more for an organization that is not always there
+  # organization = "site-1"
+  # from = "08:00"                 # UTC
+  # to = "18:00"                   # before from: the next day's
 
 Where organizations send a change of weights (unit = "patient-local", "organization" or "none"), optimizer.kind is "fedavg"
 (with learning_rate alone) or "adam", and:
