@@ -128,7 +128,8 @@ fn hours_are_held_to_before_every_attempt_and_show_what_the_clock_says() {
     let text = "least_cohort = 3\nhours = [\"Mon-Fri 20:00-06:00\"]\n".to_owned();
     let policy = Policy::parse(Path::new("p.toml"), text).unwrap();
     // Tuesday, 24 November 2026.
-    let noon = date(2026, 11, 24).at(12, 0, 0, 0).in_tz("UTC").unwrap().timestamp().as_second();
+    let noon =
+        date(2026, 11, 24).at(12, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp().as_second();
     let refusal = policy.allows_at(noon).unwrap_err();
     assert_eq!(refusal.line, 2);
     assert!(refusal.why.contains("clock shows Tue 12:00 UTC"), "{}", refusal.why);
