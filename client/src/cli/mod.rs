@@ -11,8 +11,10 @@ mod keygen;
 mod ledger;
 mod logging;
 mod output;
+mod policy;
 mod run;
 mod sign;
+mod state;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -27,7 +29,7 @@ Exit codes:
   1  this machine failed: disk, memory, training
   2  the command line is wrong
   3  refused: config, key, roster, plan, model, data or adapter
-  4  the privacy ledger: the budget is spent, or the ledger does not verify
+  4  the privacy ledger: the budget is spent, the ledger does not verify, or the state was restored from an old copy
   5  the coordinator or another party cannot be worked with";
 
 /// The process an organization runs beside its data: trains, encrypts, takes part in rounds.
@@ -52,6 +54,12 @@ enum Command {
         client.toml --json | jq .outlook"
     )]
     Check(ConfiguredJson),
+    /// Explain this organization's policy line by line, and what each line says about the plan.
+    #[command(
+        after_help = "Examples:\n  consilium-client policy --config client.toml\n  consilium-client policy --config client.toml \
+        --json | jq .allowed\n\nIt ends with 3 if a line forbids the plan. policy.example.toml shows every line there is."
+    )]
+    Policy(ConfiguredJson),
     /// Make this organization's keys: the private ones, and the public entry for the roster.
     #[command(
         after_help = "Example:\n  consilium-client keygen --id site-1 --out keys/site-1\n\nSend party.toml to whoever draws up \
@@ -70,6 +78,9 @@ enum Command {
     /// What this data set's privacy has cost so far.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// Whether this client's state is as new as what its peers hold, and what to do if it is not.
+    #[command(subcommand)]
+    State(state::StateCommand),
     /// Score an adapter on a labelled file.
     #[command(
         after_help = "Examples:\n  consilium-client evaluate --config client.toml --adapter result --data test.csv\n  \
@@ -132,10 +143,12 @@ pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(Configured { config }) => run::run(&config),
         Command::Check(ConfiguredJson { configured, json }) => check::check(&configured.config, json),
+        Command::Policy(command) => policy::policy(&command),
         Command::Keygen(command) => command.run(),
         Command::Sign(command) => command.run(),
         Command::Fingerprint(command) => command.run(),
         Command::Ledger(command) => command.run(),
+        Command::State(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Baseline(command) => command.run(),
         Command::Export(command) => command.run(),

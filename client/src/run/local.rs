@@ -150,7 +150,7 @@ fn plain_steps(
                 correct += f64::from(patient.correct);
                 count += 1;
             })
-            .map_err(|error| failed("training", &error))?;
+            .map_err(|error| failed(error.code(), &error))?;
         seen += count;
         walk.step(recipe.learning_rate, sum.iter().map(|sum| sum / count as f64));
     }

@@ -14,6 +14,7 @@ mod worker;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use consilium_crypto::release::AdapterState;
@@ -26,12 +27,13 @@ use crate::{
     journal::{Journal, JournalError},
     ledger::{LedgerError, LedgerFile},
     link::{Link, LinkEvent, Target},
-    session::{Effect, Event, Input, Session},
+    policy::Policy,
+    session::{Effect, Event, Held, Input, Session},
     threads::Threads,
     trainer::Trainer,
 };
 #[cfg(feature = "torch")]
-pub use start::StartError;
+pub use start::{StartError, open_journal};
 use worker::Worker;
 
 /// What a running client is made of.
@@ -40,6 +42,8 @@ pub struct Client {
     pub target: Target,
     /// What is done.
     pub plan: Arc<VerifiedPlan>,
+    /// What this organization allows.
+    pub policy: Policy,
     /// The session, at its start.
     pub session: Session,
     /// Its journal.
@@ -67,6 +71,9 @@ pub enum RunError {
     /// The training thread could not be started.
     #[error("the training thread could not be started: {0}")]
     Thread(std::io::Error),
+    /// The state is older than what peers hold of it.
+    #[error("{0}")]
+    Restored(String),
     /// The coordinator is not to be worked with.
     #[error("{0}")]
     Stopped(String),
@@ -79,6 +86,38 @@ pub enum Outcome {
     Finished,
     /// It was asked to stop.
     Interrupted,
+}
+
+/// Seconds since 1970 by this machine's clock, which may be anywhere.
+fn unix_s() -> i64 {
+    let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => seconds(since),
+        Err(before) => -seconds(before.duration()),
+    }
+}
+
+/// Peers' adverts, in a job's folder.
+const PEERS: &str = "peers.bin";
+
+/// What is kept of the peers, of all jobs in a state folder.
+///
+/// # Errors
+///
+/// [`FileError`] when the folder or a file cannot be read, or a file is damaged.
+pub fn held_of_peers(state: &Path) -> Result<Held, FileError> {
+    let mut held = Held::default();
+    let folders = std::fs::read_dir(state).map_err(|source| FileError::io("read", state, source))?;
+    for folder in folders {
+        let path = folder.map_err(|source| FileError::io("read", state, source))?.path().join(PEERS);
+        if path.is_file() {
+            let bytes = std::fs::read(&path).map_err(|source| FileError::io("read", &path, source))?;
+            let damaged =
+                |bad: crate::session::BadHeld| std::io::Error::new(std::io::ErrorKind::InvalidData, bad);
+            held.extend(Held::read(&bytes).map_err(|bad| FileError::io("read", &path, damaged(bad)))?);
+        }
+    }
+    Ok(held)
 }
 
 const KEPT: &str = "adapter.bin";
@@ -138,10 +177,12 @@ impl Client {
                     None => return Err(RunError::Stopped("the link ended".into())),
                 },
             };
+            self.session.bar(self.policy.allows_at(unix_s()).err().map(|line| ("hours", line.to_string())));
             for effect in self.session.handle(input, &mut UnwrapErr(SysRng)) {
                 match effect {
                     Effect::Record(event) => self.journal.append(&[event])?,
                     Effect::Debit(debit) => self.ledger.append(&debit)?,
+                    Effect::KeepPeers(bytes) => files::write_atomic(&self.state.join(PEERS), &bytes)?,
                     Effect::Say(say) => link.say(say).await,
                     Effect::Train { round, attempt, adapter } => {
                         tracing::info!(event = "joined", round, attempt);
@@ -169,11 +210,20 @@ impl Client {
                     Effect::Declined { round, attempt, code, why } => {
                         tracing::warn!(event = "declined", round, attempt, code, why);
                     }
+                    Effect::Outlook { round, attempt, last_round, outlook } => tracing::info!(
+                        event = "budget",
+                        round,
+                        attempt,
+                        epsilon_after = outlook.epsilon_after,
+                        total_after = outlook.total_after,
+                        last_round = last_round.min(self.plan.document().rounds.into()),
+                    ),
                     Effect::Reached { round, attempt, what } => tracing::info!(event = what, round, attempt),
                     Effect::Finished => {
                         tracing::info!(event = "finished");
                         return Ok(Outcome::Finished);
                     }
+                    Effect::Stop(why) if self.session.is_restored() => return Err(RunError::Restored(why)),
                     Effect::Stop(why) => return Err(RunError::Stopped(why)),
                 }
             }

@@ -1,21 +1,22 @@
 //! From a checked configuration to a running client.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use consilium_proto::ids::Id;
 use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use thiserror::Error;
 
-use super::{Client, kept_adapter};
+use super::{Client, held_of_peers, kept_adapter};
 use crate::{
-    config::{Loaded, trainer_spec},
-    data::{DataError, Dataset},
+    config::{DeltaError, Loaded, check_delta, trainer_spec},
+    data::{DataError, Dataset, OptOut},
     files::{FileError, FolderLock},
     journal::{Journal, JournalError},
     ledger::{Budget, LedgerError, LedgerFile},
     link::{ConnectError, Target},
-    session::{Recorded, Session, Start},
-    trainer::{TorchTrainer, TrainError},
+    recover::behind_journal,
+    session::{Event, Recorded, Session, Start, restored},
+    trainer::{Consenting, TorchTrainer, TrainError, Trainer},
 };
 
 const JOURNAL: &str = "session.jsonl";
@@ -41,6 +42,12 @@ pub enum StartError {
     /// The link.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// The state is older than what peers hold of it.
+    #[error("{0}")]
+    Restored(String),
+    /// A `δ` that is no promise to this many patients.
+    #[error(transparent)]
+    Delta(#[from] DeltaError),
     /// The plan's arithmetic.
     #[error("the plan's adapter cannot be drawn: {0}")]
     Plan(String),
@@ -53,16 +60,25 @@ impl Client {
     ///
     /// [`StartError`].
     pub fn start(loaded: Loaded) -> Result<(Self, FolderLock), StartError> {
-        let Loaded { config, identity, roster, plan, model } = loaded;
+        let Loaded { config, policy, identity, roster, plan, model } = loaded;
         let state = config.job_folder(&plan);
         std::fs::create_dir_all(&state).map_err(|source| FileError::io("create", &state, source))?;
         let lock = FolderLock::acquire(&config.state)?;
-        let (journal, events) =
-            Journal::open(&state.join(JOURNAL), &belongs_to(&plan.document().job, &identity.id))?;
+        let (mut journal, events) = open_journal(&state, &plan.document().job, &identity.id)?;
+        let recorded = Recorded::from_events(&events);
+        if !recorded.restored().is_empty() {
+            return Err(StartError::Restored(restored(recorded.restored())));
+        }
         let (ledger, spent) = LedgerFile::open(&config.ledger(), &config.data.name, &mut UnwrapErr(SysRng))?;
+        if let Some(lost) = behind_journal(&events, &spent, &plan) {
+            let lost = vec![lost];
+            journal.append(&[Event::Restored { lost: lost.clone() }])?;
+            return Err(StartError::Restored(restored(&lost)));
+        }
         let document = plan.document();
         let most = document.task.max_records_per_patient as usize;
         let records = Dataset::load(&config.data.source(), &document.task.labels, most)?;
+        check_delta(document.privacy.delta, policy.total_budget(), records.patients())?;
         let test = match &config.evaluation {
             Some(source) if document.evaluation.organization == identity.id => {
                 Some(Dataset::load(source, &document.task.labels, usize::MAX)?)
@@ -70,20 +86,38 @@ impl Client {
             _ => None,
         };
         let spec = trainer_spec(document, &config.training);
-        let trainer = Box::new(TorchTrainer::new(&model, spec, &records, test.as_ref())?);
+        let trainer = TorchTrainer::new(&model, spec, &records, test.as_ref())?;
+        let trainer: Box<dyn Trainer> = match &config.data.opt_out {
+            Some(path) => Box::new(Consenting::new(trainer, OptOut::new(path.clone(), &records))),
+            None => Box::new(trainer),
+        };
         let target = Target::new(&config.coordinator, &identity, roster.clone())?;
         let session = Session::new(Start {
             identity: Arc::new(identity),
             roster,
             plan: plan.clone(),
             ledger: spent,
-            budget: config.total_budget().map(|(epsilon, delta)| Budget { epsilon, delta }),
-            recorded: Recorded::from_events(&events),
+            budget: policy.total_budget().map(|(epsilon, delta)| Budget { epsilon, delta }),
+            recorded,
+            held: held_of_peers(&config.state)?,
             kept: kept_adapter(&state, &plan)?,
         })
         .map_err(StartError::Plan)?;
-        Ok((Self { target, plan, session, journal, ledger, state, trainer }, lock))
+        Ok((Self { target, plan, policy, session, journal, ledger, state, trainer }, lock))
     }
+}
+
+/// The session's journal in a job's folder.
+///
+/// # Errors
+///
+/// [`JournalError`].
+pub fn open_journal(
+    folder: &Path,
+    job: &Id,
+    organization: &Id,
+) -> Result<(Journal<Event>, Vec<Event>), JournalError> {
+    Journal::open(&folder.join(JOURNAL), &belongs_to(job, organization))
 }
 
 fn belongs_to(job: &Id, organization: &Id) -> String {

@@ -14,6 +14,8 @@ const BODY: usize = 4 << 10;
 const SHARE: usize = 1 << 10;
 /// Most bytes that each member adds to a vote (its place and the digest of its header).
 const NAMED: usize = 64;
+/// Most bytes that a member says about what it holds of one other.
+const STATEMENT: usize = 64 << 10;
 /// Most bytes that each chunk adds to the header of a masked input: its digest.
 const CHUNK: usize = 32;
 
@@ -36,7 +38,8 @@ impl Sizes {
     /// Most bytes of any message: what is longer is refused before it is read.
     pub(super) fn most(&self) -> usize {
         let body = Step::ALL.into_iter().map(|step| self.body(step)).max().unwrap_or(0);
-        (body.max(self.params.chunk_len(0)) + AROUND).min(MAX_MESSAGE_BYTES)
+        let statements = usize::from(self.params.n()).saturating_mul(STATEMENT);
+        (body.max(self.params.chunk_len(0)).max(statements) + AROUND).min(MAX_MESSAGE_BYTES)
     }
 
     fn body(&self, step: Step) -> usize {
@@ -54,6 +57,12 @@ impl Sizes {
         let (what, bytes, most) = match kind {
             Kind::Hello(hello) => ("a greeting", hello.encoded_len(), SMALL),
             Kind::Refusal(refusal) => ("a refusal", refusal.encoded_len(), SMALL),
+            Kind::StateQuery(query) => ("a question", query.encoded_len(), SMALL),
+            Kind::StateStatements(statements) => {
+                let members = usize::from(self.params.n());
+                let most = members.saturating_mul(STATEMENT).min(MAX_MESSAGE_BYTES);
+                ("an answer to questions", statements.encoded_len(), most)
+            }
             Kind::Evaluation(evaluation) => ("a result", evaluation.encoded_len(), SMALL),
             Kind::Protocol(message) => {
                 let step = u8::try_from(message.step).ok().and_then(Step::from_number);

@@ -173,6 +173,8 @@ impl Member {
                 Heard::Released(released) => return Ok(Said::Released(released.round)),
                 Heard::AttemptEnded(ended) => return Ok(Said::AttemptEnded(ended.code)),
                 Heard::Goodbye(goodbye) => return Err(Failed(goodbye.code)),
+                // It keeps nothing of others and asks nothing of them: all members here are as new as it is.
+                Heard::StateQueries(_) | Heard::StateStatements(_) => {}
                 Heard::Welcome(_) | Heard::Receipt(_) | Heard::JobEnded(_) => {}
             }
         }
