@@ -65,7 +65,7 @@ impl Tree {
     /// The path of leaf `index`: its siblings from the bottom up, [`path_len`] of them. Empty when there is
     /// no such leaf.
     pub fn path(&self, index: usize) -> Vec<Digest> {
-        let (mut index, mut path) = (index, Vec::new());
+        let (mut index, mut path) = (index, Vec::with_capacity(self.levels.len()));
         for level in &self.levels {
             path.extend(level.get(index ^ 1).copied());
             index /= 2;

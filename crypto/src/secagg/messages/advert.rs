@@ -146,6 +146,11 @@ impl Adverts {
         self.adverts.get(&position)
     }
 
+    /// A member's place among those that advertised.
+    pub(in crate::secagg) fn rank(&self, position: Position) -> Option<usize> {
+        self.adverts.keys().position(|other| *other == position)
+    }
+
     /// Members and adverts, by position.
     pub(in crate::secagg) fn iter(&self) -> impl ExactSizeIterator<Item = (Position, &Advert)> {
         self.adverts.iter().map(|(position, advert)| (*position, advert))

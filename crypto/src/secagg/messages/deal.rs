@@ -17,7 +17,7 @@ use super::{
 use crate::{
     codec::{CodecError, Reader, Writer},
     digest::{Digest, Transcript},
-    merkle::{self, Tree},
+    merkle::{self, Leaf, Tree},
     secagg::{
         Attempt, Position, Refusal, Step,
         opening::{Commitments, SEALED_LEN, empty_leaf},
@@ -206,30 +206,34 @@ fn write_commitments(w: &mut Writer, commitments: &Commitments) {
 #[derive(Debug)]
 pub(in crate::secagg) struct Deal {
     pub(in crate::secagg) header: DealHeader,
-    /// By recipient; the dealer's own box is empty.
-    entries: BTreeMap<Position, (Vec<u8>, Commitments)>,
+    /// Boxes and commitments as they were sent: a large cohort's are a million, too many to keep one by one.
+    entries: Vec<u8>,
+    /// The dealer's place among the recipients; it has no box there.
+    own: usize,
     tree: Tree,
 }
 
+/// Bytes of a recipient's entry.
+const ENTRY_LEN: usize = SEALED_LEN + Commitments::LEN;
+
 impl Deal {
-    /// The tree over what is dealt: a leaf for each place of the cohort.
+    /// The tree over what is dealt: a leaf for each place of the cohort. `dealt` is sorted.
     pub(in crate::secagg) fn tree(
         attempt: &Attempt,
-        entries: &BTreeMap<Position, (Vec<u8>, Commitments)>,
+        dealt: impl IntoIterator<Item = (Position, Leaf)>,
     ) -> Tree {
-        Tree::new(attempt.positions().map(|position| match entries.get(&position) {
-            Some((sealed, commitments)) => commitments.leaf(sealed),
-            None => empty_leaf(),
+        let mut dealt = dealt.into_iter().peekable();
+        Tree::new(attempt.positions().map(|position| {
+            dealt.next_if(|(recipient, _)| *recipient == position).map_or_else(empty_leaf, |(_, leaf)| leaf)
         }))
     }
 
-    /// The body of step 2.
+    /// The body of step 2. `entries` by recipient; the dealer's own box is empty.
     pub(in crate::secagg) fn body(
         header: &[u8],
         entries: &BTreeMap<Position, (Vec<u8>, Commitments)>,
     ) -> Vec<u8> {
-        let entry = SEALED_LEN + Commitments::LEN;
-        let mut w = Writer::with_capacity(HEADER_LEN + entries.len().saturating_mul(entry));
+        let mut w = Writer::with_capacity(HEADER_LEN + entries.len().saturating_mul(ENTRY_LEN));
         w.raw(header);
         for (sealed, commitments) in entries.values() {
             w.raw(sealed);
@@ -247,30 +251,45 @@ impl Deal {
     ) -> Result<Self, Flaw> {
         let mut r = Reader::new(body);
         let header = r.raw("deal header", HEADER_LEN)?;
+        let entries = body.get(HEADER_LEN..).unwrap_or_default();
         let header = DealHeader::parse(attempt, adverts.hash(), header)?;
-        let mut entries = BTreeMap::new();
-        for (recipient, _) in adverts.iter() {
-            let length = if recipient == dealer { 0 } else { SEALED_LEN };
-            let sealed = r.raw("sealed share", length)?.to_vec();
-            entries.insert(recipient, (sealed, read_commitments(&mut r)?));
+        let mut leaves = Vec::with_capacity(adverts.iter().len());
+        let mut own = usize::MAX;
+        for (rank, (recipient, _)) in adverts.iter().enumerate() {
+            let sealed = if recipient == dealer {
+                own = rank;
+                &[]
+            } else {
+                r.raw("sealed share", SEALED_LEN)?
+            };
+            leaves.push((recipient, read_commitments(&mut r)?.leaf(sealed)));
         }
         r.finish()?;
-        let tree = Self::tree(attempt, &entries);
+        let tree = Self::tree(attempt, leaves);
         if tree.root() != header.root {
             return Err(Flaw::Root);
         }
-        Ok(Self { header, entries, tree })
+        Ok(Self { header, entries: entries.to_vec(), own, tree })
     }
 
-    /// The parcel for one recipient.
-    pub(in crate::secagg) fn parcel(&self, recipient: Position) -> Option<Parcel<'_>> {
-        let (sealed, commitments) = self.entries.get(&recipient)?;
+    /// The parcel for the recipient at `rank` among those that advertised.
+    pub(in crate::secagg) fn parcel(&self, rank: usize, recipient: Position) -> Option<Parcel<'_>> {
+        let (sealed, commitments) = self.entry(rank)?;
         let path = self.tree.path(recipient.index());
-        Some(Parcel { sealed, commitments: *commitments, path })
+        Some(Parcel { sealed, commitments, path })
     }
 
-    /// The commitments, by recipient: all that matters once everyone has its shares.
-    pub(in crate::secagg) fn into_commitments(self) -> BTreeMap<Position, Commitments> {
-        self.entries.into_iter().map(|(recipient, (_, commitments))| (recipient, commitments)).collect()
+    /// The commitments, by rank of the recipient: all that matters once everyone has its shares.
+    pub(in crate::secagg) fn commitments(&self) -> Vec<Commitments> {
+        (0..).map_while(|rank| self.entry(rank)).map(|(_, commitments)| commitments).collect()
+    }
+
+    fn entry(&self, rank: usize) -> Option<(&[u8], Commitments)> {
+        let length = if rank == self.own { Commitments::LEN } else { ENTRY_LEN };
+        let before = rank.checked_mul(ENTRY_LEN)?;
+        let start = if rank > self.own { before.checked_sub(SEALED_LEN)? } else { before };
+        let entry = self.entries.get(start..start.checked_add(length)?)?;
+        let (sealed, commitments) = entry.split_at_checked(length - Commitments::LEN)?;
+        Some((sealed, read_commitments(&mut Reader::new(commitments)).ok()?))
     }
 }

@@ -56,17 +56,18 @@ impl Input {
         self.chunks.retain(|member, _| self.roll.received.contains(member));
         // From here on only the commitments matter; boxes and trees are what grows with the square of the
         // cohort.
-        let commitments = self.deals.into_iter().map(|(dealer, deal)| (dealer, deal.into_commitments()));
+        let commitments = self.deals.into_iter().map(|(dealer, deal)| (dealer, deal.commitments()));
         let commitments = commitments.collect();
         let headers = InputHeaders::new(self.dealers.hash(), self.headers);
         Vote::new(self.adverts, self.dealers, commitments, headers, self.chunks)
     }
 
     pub(super) fn delivery(&self, to: Position) -> Option<Vec<u8>> {
+        let rank = self.adverts.rank(to)?;
         let mut w = Writer::new();
         self.dealers.write(&mut w);
         for (_, deal) in self.deals.iter().filter(|(dealer, _)| **dealer != to) {
-            deal.parcel(to)?.write(&mut w);
+            deal.parcel(rank, to)?.write(&mut w);
         }
         Some(w.finish())
     }

@@ -52,9 +52,10 @@ impl Unmask {
         if answer.headers != self.votes.ballot().headers {
             return Err(Flaw::OtherTranscript { hash: "headers hash" }.into());
         }
+        let rank = self.adverts.rank(from);
         for (dealer, revelation) in self.dealers.dealers().zip(&answer.revelations) {
             let place = Place { attempt, dealer, recipient: from };
-            if !self.is_committed(&place, revelation) {
+            if !rank.is_some_and(|rank| self.is_committed(&place, rank, revelation)) {
                 return Err(Fault::BadShare { dealer });
             }
         }
@@ -68,9 +69,9 @@ impl Unmask {
         Kind::for_survivor(self.votes.ballot().has(dealer))
     }
 
-    fn is_committed(&self, place: &Place<'_>, shown: &Revelation) -> bool {
+    fn is_committed(&self, place: &Place<'_>, rank: usize, shown: &Revelation) -> bool {
         let kind = self.kind(place.dealer);
-        let committed = self.commitments.get(&place.dealer).and_then(|dealt| dealt.get(&place.recipient));
+        let committed = self.commitments.get(&place.dealer).and_then(|dealt| dealt.get(rank));
         committed.is_some_and(|committed| *committed.of(kind) == shown.commitment(place, kind))
     }
 

@@ -14,8 +14,8 @@ use crate::{
     sign::Signature,
 };
 
-/// A dealer's commitments, by recipient.
-pub(super) type DealtCommitments = BTreeMap<Position, BTreeMap<Position, Commitments>>;
+/// A dealer's commitments, by rank of the recipient among those that advertised.
+pub(super) type DealtCommitments = BTreeMap<Position, Vec<Commitments>>;
 
 #[derive(Debug)]
 pub(in crate::secagg::coordinator) struct Vote {
