@@ -28,7 +28,6 @@ use super::{
 use crate::limits::seconds;
 
 /// What it takes to accept a connection.
-#[derive(Clone)]
 pub(super) struct Door {
     pub(super) tls: TlsAcceptor,
     pub(super) roster: Arc<VerifiedRoster>,
@@ -43,6 +42,7 @@ pub(super) async fn accept(
     door: Door,
     ended: impl Future<Output = ()>,
 ) -> mpsc::Receiver<()> {
+    let door = Arc::new(door);
     let (alive, all_ended) = mpsc::channel(1);
     let mut pulse = interval(Duration::from_secs(1));
     tokio::pin!(ended);
@@ -64,7 +64,9 @@ pub(super) async fn accept(
                     let introduced = introduced(tcp, &door, replaced).await;
                     drop(stranger);
                     if let Some((accepted, caller)) = introduced {
-                        connection::serve(accepted, caller, &door.gate, door.routes).await;
+                        // Boxed, so that a stranger's task is small.
+                        let routes = door.routes.clone();
+                        Box::pin(connection::serve(accepted, caller, &door.gate, routes)).await;
                     }
                 });
             }
@@ -92,7 +94,7 @@ async fn introduced(
     let refusals = &door.gate.refusals;
     let deadline = seconds(door.gate.limits.handshake_s);
     tokio::select! {
-        introduced = timeout(deadline, introduce(tcp, door)) => match introduced {
+        introduced = timeout(deadline, first_byte(tcp, door)) => match introduced {
             Ok(Ok(accepted)) => return Some(accepted),
             Ok(Err(Refused::Bad(code, why))) => refusals.note(code, None, &why),
             Ok(Err(Refused::Left)) => {}
@@ -103,11 +105,14 @@ async fn introduced(
     None
 }
 
+async fn first_byte(tcp: TcpStream, door: &Door) -> Result<(Accepted, Caller), Refused> {
+    tcp.readable().await.map_err(|_| Refused::Left)?;
+    // Nothing is allocated for TLS before there is something to read.
+    Box::pin(introduce(tcp, door)).await
+}
+
 async fn introduce(tcp: TcpStream, door: &Door) -> Result<(Accepted, Caller), Refused> {
-    let left = |_: io::Error| Refused::Left;
-    // Nothing is allocated for a connection that says nothing.
-    tcp.readable().await.map_err(left)?;
-    tcp.set_nodelay(true).map_err(left)?;
+    tcp.set_nodelay(true).map_err(|_| Refused::Left)?;
     let mut tls = door.tls.accept(tcp).await.map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
             Refused::Left

@@ -3,9 +3,12 @@
 //! Every test looks for three things: the refusal has a name in the log, memory stays bounded where memory is attacked, and
 //! a round of the others completes with the exact sum.
 
-#[path = "../../../tests/src/generator/mod.rs"]
-#[allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used)]
+
+#[path = "../generator/mod.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub, unused_imports)]
 mod generator;
+#[allow(dead_code)]
 mod server;
 
 mod chunks;

@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -18,24 +18,31 @@ pub(crate) struct Server {
     pub(crate) consortium: Consortium,
     pub(crate) address: SocketAddr,
     folder: tempfile::TempDir,
+    program: Vec<String>,
     child: Child,
 }
 
 impl Server {
     /// Starts one with these lines in its `[limits]`.
     pub(crate) fn start(shape: &Shape, limits: &str) -> Self {
-        let (consortium, folder) = (Consortium::found(shape), tempfile::tempdir().unwrap());
+        let program = vec![env!("CARGO_BIN_EXE_consilium-coordinator").to_owned()];
+        Self::start_in(&std::env::temp_dir(), program, shape, limits)
+    }
+
+    /// Starts another program in the coordinator's place, with its state somewhere else.
+    pub(crate) fn start_in(parent: &Path, program: Vec<String>, shape: &Shape, limits: &str) -> Self {
+        let (consortium, folder) = (Consortium::found(shape), tempfile::tempdir_in(parent).unwrap());
         consortium.write(folder.path(), "127.0.0.1:0".parse().unwrap(), limits);
-        let child = spawn(&folder);
+        let child = spawn(&program, &folder);
         let address = "127.0.0.1:1".parse().unwrap();
-        let mut server = Self { consortium, address, folder, child };
+        let mut server = Self { consortium, address, folder, program, child };
         server.listening(1);
         server
     }
 
     /// Starts the process again in the same folder, on another port.
     pub(crate) fn again(&mut self) {
-        self.child = spawn(&self.folder);
+        self.child = spawn(&self.program, &self.folder);
         self.listening(2);
     }
 
@@ -93,7 +100,22 @@ impl Server {
 
     /// Where the chunks of a member are kept in the first attempt of a round.
     pub(crate) fn input(&self, id: &str, round: u32) -> PathBuf {
-        self.folder.path().join(format!("state/inputs/round-{round}-attempt-1/{id}.chunks"))
+        self.state().join(format!("inputs/round-{round}-attempt-1/{id}.chunks"))
+    }
+
+    /// Where the process keeps its state.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 
     pub(crate) fn terminate(&self) {
@@ -148,17 +170,17 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+        self.kill();
     }
 }
 
 /// With a soft file limit of 1024, as systems have it.
-fn spawn(folder: &tempfile::TempDir) -> Child {
+fn spawn(program: &[String], folder: &tempfile::TempDir) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(folder.path().join("log")).unwrap();
     Command::new("sh")
-        .args(["-c", "ulimit -S -n 1024; exec \"$0\" --config \"$1\""])
-        .arg(env!("CARGO_BIN_EXE_consilium-coordinator"))
+        .args(["-c", "ulimit -S -n 1024; exec \"$@\"", "sh"])
+        .args(program)
+        .arg("--config")
         .arg(folder.path().join("coordinator.toml"))
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())

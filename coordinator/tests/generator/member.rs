@@ -147,6 +147,11 @@ impl Member {
         Ok(next)
     }
 
+    /// What is done.
+    pub fn plan(&self) -> &VerifiedPlan {
+        &self.plan
+    }
+
     /// What the coordinator says next.
     pub async fn hear(&mut self) -> Result<Heard, Failed> {
         let message = self.incoming.message().await?.ok_or_else(|| Failed("the session ended".into()))?;

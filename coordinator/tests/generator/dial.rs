@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use consilium_proto::{identity::Identity, pinning, roster::VerifiedRoster};
@@ -54,7 +55,13 @@ pub async fn channel(
         let stream = stream.take();
         async move { stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)) }
     });
-    Ok(Endpoint::from_static("http://consilium").connect_with_connector(once).await?)
+    // As the real client does.
+    let keepalive = Duration::from_secs(10);
+    let endpoint = Endpoint::from_static("http://consilium")
+        .http2_keep_alive_interval(keepalive)
+        .keep_alive_timeout(keepalive)
+        .keep_alive_while_idle(true);
+    Ok(endpoint.connect_with_connector(once).await?)
 }
 
 /// A TCP stream that counts.
