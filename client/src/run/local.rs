@@ -139,20 +139,24 @@ fn plain_steps(
     let (mut loss, mut correct, mut seen) = (0f64, 0f64, 0u64);
     for _ in 0..recipe.steps {
         let lot = draw_lot(plan.document().privacy.sampling_rate, trainer.patients(), rng);
-        if lot.is_empty() {
-            continue;
-        }
         let (mut sum, mut count) = (vec![0f64; walk.start.len()], 0u64);
         trainer
             .lot(&walk.tensors, &lot, &mut |patient| {
+                // One broken record must not cost everybody else's.
+                if !patient.loss.is_finite() || patient.gradient.iter().any(|g| !g.is_finite()) {
+                    return;
+                }
                 sum.iter_mut().zip(patient.gradient).for_each(|(sum, g)| *sum += f64::from(*g));
                 loss += f64::from(patient.loss);
                 correct += f64::from(patient.correct);
                 count += 1;
             })
             .map_err(|error| failed(error.code(), &error))?;
-        seen += count;
-        walk.step(recipe.learning_rate, sum.iter().map(|sum| sum / count as f64));
+        // Nobody was drawn, or nobody who was could be used: a step of no length.
+        if count > 0 {
+            seen += count;
+            walk.step(recipe.learning_rate, sum.iter().map(|sum| sum / count as f64));
+        }
     }
     let patients = seen.max(1) as f64;
     Ok(Plain { delta: walk.delta(), loss: loss / patients, accuracy: correct / patients })

@@ -17,16 +17,17 @@ use crate::{
 use super::*;
 
 /// Every patient pulls every trained coordinate to `target`: `g = w − target`. Keeps the lots it was asked for and the first
-/// trained weight that they began from.
+/// trained weight that they began from. The first patients' gradients may be no numbers.
 struct Pull {
     patients: usize,
+    broken: usize,
     target: f32,
     lots: RefCell<Vec<(usize, f32)>>,
 }
 
 impl Pull {
     fn new(patients: usize, target: f32) -> Self {
-        Self { patients, target, lots: RefCell::default() }
+        Self { patients, broken: 0, target, lots: RefCell::default() }
     }
 }
 
@@ -51,8 +52,10 @@ impl Trainer for Pull {
         let weights = adapter.iter().filter(|(name, _)| trained(name)).flat_map(|(_, values)| values);
         let gradient: Vec<f32> = weights.map(|weight| weight - self.target).collect();
         self.lots.borrow_mut().push((patients.len(), adapter.values(HEAD).unwrap()[0]));
+        let nothing = vec![f32::NAN; gradient.len()];
         for &patient in patients {
-            each(PatientGradient { patient, gradient: &gradient, loss: 1.5, correct: 1.0 });
+            let gradient = if patient < self.broken { &nothing } else { &gradient };
+            each(PatientGradient { patient, gradient, loss: 1.5, correct: 1.0 });
         }
         Ok(())
     }
@@ -106,6 +109,13 @@ fn without_noise_the_delta_is_what_gradient_descent_gives() {
     assert_eq!(lots.iter().map(|lot| lot.0).collect::<Vec<_>>(), [7, 7, 7]);
     assert_eq!(lots.iter().map(|lot| lot.1).collect::<Vec<_>>(), [0.0, 0.25, 0.4375]);
     assert_eq!(decoded(&plan, &mut trainer, 2).0, delta, "no randomness but the lot's");
+    // A broken record costs nobody else's, and nobody at all is a delta of nothing.
+    let broken = decoded(&plan, &mut Pull { broken: 2, ..Pull::new(7, 1.0) }, 1);
+    assert_eq!(broken, (delta, metrics));
+    for nobody in [&mut Pull { broken: 7, ..Pull::new(7, 1.0) }, &mut Pull::new(0, 1.0)] {
+        let (delta, metrics) = decoded(&plan, nobody, 1);
+        assert!(delta.iter().all(|&value| value == 0.0) && metrics.accuracy == 0.0, "{metrics:?}");
+    }
 }
 
 #[test]
