@@ -1,6 +1,6 @@
 //! The client: the process an organization runs beside its data.
 //!
-//! - [`config`], [`files`]: what it reads at its start;
+//! - [`config`], [`policy`], [`files`]: what it reads at its start;
 //! - [`data`], [`model`], [`trainer`]: records in, clipping-ready per-patient gradients out;
 //! - [`session`]: the state machine, sans-IO; [`journal`] and [`ledger`]: what it must not forget;
 //! - [`link`], [`run`]: the way to the coordinator, and the loop;
@@ -19,6 +19,7 @@ pub mod journal;
 pub mod ledger;
 pub mod link;
 pub mod model;
+pub mod policy;
 pub mod result;
 pub mod run;
 pub mod session;

@@ -87,7 +87,7 @@ fn help_shows_every_command_with_an_example_and_the_exit_codes() {
     let help = run_in(folder.path(), &["--help"]);
     assert_eq!(help.code, 0);
     assert!(help.out.contains("Exit codes:"), "{}", help.out);
-    let commands = ["run", "check", "keygen", "sign", "fingerprint", "evaluate", "baseline", "export"];
+    let commands = ["run", "check", "policy", "keygen", "sign", "fingerprint", "evaluate", "baseline", "export"];
     let nested = [vec!["ledger", "show"], vec!["ledger", "verify"]];
     for command in commands.iter().map(|command| vec![*command]).chain(nested) {
         assert!(help.out.contains(command[0]), "{command:?} is not listed: {}", help.out);
@@ -183,13 +183,15 @@ ok      config     site-1.toml
 ok      identity   site-1, private
 ok      roster     clinics, 3 organizations, fingerprint DIGEST
 ok      own keys   listed, valid until 2099-12-31
+ok      policy     none: whatever is signed is allowed
 ok      ledger     nothing has been spent of this data set
 ok      plan       demo, 20 rounds, fingerprint DIGEST
-ok      policy     the plan keeps within it
+ok      allowed    no line of the policy forbids the plan
 ok      model      tiny: 2 layers of width 32, as the plan names it
 ok      tokenizer  texts are cut to 32 tokens
 ok      paths      data and test set are where the config says
 ok      data       36 records of 18 patients; 0 above the plan's 4 a patient are left out
+ok      delta      δ is below one over the number of patients
 ok      test set   36 records
 
 What would happen: site-1 takes part in job demo of clinics
@@ -227,6 +229,39 @@ fn check_goes_on_after_a_failure_and_names_each() {
     consortium.edit("site-1.toml", "coordinator =", "cordinator =");
     let checked = run(&consortium, "check --config site-1.toml");
     assert!(checked.code == 3 && checked.out.contains("did you mean `coordinator`?"), "{}", checked.out);
+}
+
+#[test]
+fn a_policy_is_explained_line_by_line_and_forbids_by_its_line() {
+    let consortium = Consortium::new();
+    run(&consortium, "policy --config site-1.toml").failed(3, &["no `policy`", "policy.example.toml"]);
+    consortium.edit("site-1.toml", "state =", "policy = \"ours.toml\"\nstate =");
+    fs::write(consortium.path("ours.toml"), "# ours\nleast_cohort = 3\nmax_attempts = 2\n").unwrap();
+    let told = run(&consortium, "policy --config site-1.toml");
+    assert_eq!(told.code, 3);
+    assert_eq!(
+        told.out,
+        "\
+ours.toml
+   2  least_cohort = 3
+      a cohort has at least 3 organizations
+   3  max_attempts = 2
+      a round has at most 2 attempts, each of which costs ε
+      FORBIDS the plan: the plan allows 3 (retries.max_attempts)
+The plan is forbidden here.
+"
+    );
+    let line = "ours.toml:3: `max_attempts = 2` forbids this: the plan allows 3";
+    run(&consortium, "run --config site-1.toml").failed(3, &[line]);
+    let checked = run(&consortium, "check --config site-1.toml");
+    assert!(checked.code == 3 && checked.out.contains(line), "{}", checked.out);
+    assert!(!consortium.path("site-1-state").exists());
+    consortium.edit("ours.toml", "max_attempts = 2", "max_attempts = 3");
+    let told = run(&consortium, "policy --config site-1.toml --json").json();
+    assert_eq!((told["allowed"].as_bool(), told["lines"].as_array().map(Vec::len)), (Some(true), Some(2)));
+    fs::remove_file(consortium.path("plan.toml.sig")).unwrap();
+    let told = run(&consortium, "policy --config site-1.toml");
+    assert!(told.code == 0 && told.out.contains("no plan to hold it against"), "{}{}", told.out, told.err);
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use std::{fmt::Display, path::Path};
 
 use crate::{
-    config::{Config, adapter_spec, today},
+    config::{Config, adapter_spec, check_delta, today},
     data::Dataset,
     ledger::{LedgerFile, LedgerState},
     model::ModelFolder,
+    policy::Policy,
 };
 use consilium_proto::{
     plan::{PrivacyUnit, VerifiedPlan},
@@ -123,8 +124,13 @@ fn look(path: &Path, report: &mut Report) -> Option<()> {
             format!("listed, valid until {}", until.unwrap_or_default())
         });
     }
+    let policy = report.note("policy", config.open_policy(), |policy| match policy.path().as_os_str() {
+        path if path.is_empty() => "none: whatever is signed is allowed".to_owned(),
+        path => format!("{}: {} lines", path.display(), policy.explain(None).len()),
+    });
     let ledger = report.note("ledger", open_ledger(&config), |state| {
-        let spent = state.spent_in_all(config.policy.delta_total);
+        let total = policy.as_ref().and_then(Policy::total_budget);
+        let spent = state.spent_in_all(total.map(|(_, delta)| delta));
         match state.length() {
             0 => "nothing has been spent of this data set".to_owned(),
             debits => {
@@ -137,7 +143,10 @@ fn look(path: &Path, report: &mut Report) -> Option<()> {
         let document = plan.document();
         format!("{}, {} rounds, fingerprint {}", document.job, document.rounds, plan.digest())
     })?;
-    report.note("policy", config.check_policy(&plan), |()| "the plan keeps within it".to_owned());
+    let policy = policy?;
+    report.note("allowed", config.check_policy(&policy, &plan, &roster), |()| {
+        "no line of the policy forbids the plan".to_owned()
+    });
     let model = report.note("model", config.open_model(&plan), |model| {
         let (name, encoder) = (&plan.document().model.name, model.config());
         format!("{name}: {} layers of width {}, as the plan names it", encoder.layers, encoder.hidden_size)
@@ -153,12 +162,18 @@ fn look(path: &Path, report: &mut Report) -> Option<()> {
         let (records, patients, dropped) = (data.len(), data.patients(), data.dropped());
         format!("{records} records of {patients} patients; {dropped} above the plan's {most} a patient are left out")
     });
+    if let Some(data) = &data {
+        let total = policy.total_budget();
+        report.note("delta", check_delta(plan.document().privacy.delta, total, data.patients()), |()| {
+            "δ is below one over the number of patients".to_owned()
+        });
+    }
     if let Some(evaluation) = &config.evaluation {
         report.note("test set", Dataset::load(evaluation, labels, usize::MAX), |data| {
             format!("{} records", data.len())
         });
     }
-    report.outlook = Some(outlook(&config, &roster, &plan, &data?, &ledger?));
+    report.outlook = Some(outlook(&config, &policy, &roster, &plan, &data?, &ledger?));
     Some(())
 }
 
@@ -177,6 +192,7 @@ fn open_ledger(config: &Config) -> Result<LedgerState, crate::ledger::LedgerErro
 
 fn outlook(
     config: &Config,
+    policy: &Policy,
     roster: &VerifiedRoster,
     plan: &VerifiedPlan,
     data: &Dataset,
@@ -186,7 +202,7 @@ fn outlook(
     let privacy = &document.privacy;
     let all = derived.guarantees(document.rounds.into(), privacy.delta);
     let (central, local) = all.map_or((f64::INFINITY, f64::INFINITY), |all| (all.central, all.local));
-    let admitted = ledger.admits(plan, config.total_budget());
+    let admitted = ledger.admits(plan, policy.total_budget());
     Outlook {
         organization: config.organization.to_string(),
         consortium: roster.document().consortium.to_string(),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     config::Loaded,
-    data::{DataConfig, Dataset},
+    data::{DataConfig, Dataset, OptOut},
 };
 
 use super::Failure;
@@ -20,10 +20,14 @@ pub(crate) fn test_set(loaded: &Loaded, path: &Path) -> Result<Dataset, Failure>
     by(loaded, columns, path, usize::MAX)
 }
 
-/// Reads records for training: as many of each patient as the plan allows.
+/// Reads records for training: as many of each patient as the plan allows, and none of who has opted out.
 pub(crate) fn training_set(loaded: &Loaded, path: &Path) -> Result<Dataset, Failure> {
     let most = loaded.plan.document().task.max_records_per_patient;
-    by(loaded, loaded.config.data.source(), path, most as usize)
+    let data = by(loaded, loaded.config.data.source(), path, most as usize)?;
+    let Some(opt_out) = &loaded.config.data.opt_out else { return Ok(data) };
+    let mut opt_out = OptOut::new(opt_out.clone(), &data);
+    let out = opt_out.read().map_err(Failure::refused)?;
+    Ok(data.without(out))
 }
 
 fn by(loaded: &Loaded, columns: DataConfig, path: &Path, most: usize) -> Result<Dataset, Failure> {

@@ -101,6 +101,7 @@ impl LedgerCommand {
 impl Show {
     fn run(self) -> Result<(), Failure> {
         let config = Config::load(&self.common.configured.config)?;
+        let budget = config.open_policy()?.total_budget();
         let (state, torn) = if config.ledger().exists() {
             LedgerFile::read(&config.ledger(), &config.data.name)?
         } else {
@@ -111,8 +112,8 @@ impl Show {
             data_set: state.data_set().to_string(),
             length: state.length(),
             jobs: state.jobs().map(|job| of_job(&state, job)).collect(),
-            total: state.spent_in_all(config.policy.delta_total).into(),
-            budget: config.total_budget().map(|(epsilon, delta)| BudgetView { epsilon, delta }),
+            total: state.spent_in_all(budget.map(|(_, delta)| delta)).into(),
+            budget: budget.map(|(epsilon, delta)| BudgetView { epsilon, delta }),
             torn_bytes: torn.map_or(0, |torn| torn.bytes),
             entries: self.entries.then(|| state.debits().to_vec()),
         };

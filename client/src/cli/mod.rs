@@ -11,6 +11,7 @@ mod keygen;
 mod ledger;
 mod logging;
 mod output;
+mod policy;
 mod run;
 mod sign;
 
@@ -52,6 +53,12 @@ enum Command {
         client.toml --json | jq .outlook"
     )]
     Check(ConfiguredJson),
+    /// Explain this organization's policy line by line, and what each line says about the plan.
+    #[command(
+        after_help = "Examples:\n  consilium-client policy --config client.toml\n  consilium-client policy --config client.toml \
+        --json | jq .allowed\n\nIt ends with 3 if a line forbids the plan. policy.example.toml shows every line there is."
+    )]
+    Policy(ConfiguredJson),
     /// Make this organization's keys: the private ones, and the public entry for the roster.
     #[command(
         after_help = "Example:\n  consilium-client keygen --id site-1 --out keys/site-1\n\nSend party.toml to whoever draws up \
@@ -132,6 +139,7 @@ pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(Configured { config }) => run::run(&config),
         Command::Check(ConfiguredJson { configured, json }) => check::check(&configured.config, json),
+        Command::Policy(command) => policy::policy(&command),
         Command::Keygen(command) => command.run(),
         Command::Sign(command) => command.run(),
         Command::Fingerprint(command) => command.run(),

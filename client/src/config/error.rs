@@ -12,7 +12,7 @@ use consilium_proto::{
 };
 use thiserror::Error;
 
-use crate::{files::FileError, model::ModelError};
+use crate::{files::FileError, model::ModelError, policy::Forbidden};
 
 /// Why a configuration, or a document it names, was refused.
 #[derive(Debug, Error)]
@@ -163,25 +163,25 @@ pub enum ConfigError {
         /// This organization.
         organization: Id,
     },
-    /// The organization's own policy forbids the plan.
-    #[error(
-        "job {job} may spend ε = {epsilon} (at δ = {delta:e}), and this organization's policy.epsilon_per_job allows {allowed}; \
-         raising it is this organization's decision alone"
-    )]
-    Policy {
-        /// The job.
-        job: Id,
-        /// The plan's.
-        epsilon: f64,
-        /// The plan's.
-        delta: f64,
-        /// The policy's.
-        allowed: f64,
+    /// A line of the policy holds what it must not.
+    #[error("{}:{line}: `{text}`: {rule}", path.display())]
+    PolicyLine {
+        /// The policy's file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// Its text.
+        text: String,
+        /// What it must be.
+        rule: String,
     },
+    /// The organization's own policy forbids the plan.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
 }
 
 impl ConfigError {
-    pub(super) fn parse(path: &Path, error: &toml::de::Error) -> Self {
+    pub(crate) fn parse(path: &Path, error: &toml::de::Error) -> Self {
         Self::Parse { path: path.to_path_buf(), problem: error.to_string(), hint: nearest(error.message()) }
     }
 }

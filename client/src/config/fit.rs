@@ -2,6 +2,7 @@
 
 use consilium_crypto::release::AdapterState;
 use consilium_proto::plan::{AdapterMode, Plan, Pooling};
+use thiserror::Error;
 
 use super::{ConfigError, Training};
 use crate::{
@@ -76,6 +77,40 @@ pub fn check_tensors(plan: &Plan, model: &EncoderConfig) -> Result<(), ConfigErr
         Some(stray) => refuse(&stray.name, "is not one of this adapter's".to_owned()),
         None => Ok(()),
     }
+}
+
+/// A `δ` that promises nothing, because it is not below one over the number of patients: a mechanism that publishes one
+/// patient's record whole would keep it. Shown to the organization's own operator only, since the number is private.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[error(
+    "{field} is {delta:e}, and this data set has {patients} patients: δ must be below 1/{patients} = {:.1e}; {cure}",
+    1.0 / *patients as f64
+)]
+pub struct DeltaError {
+    /// Whose `δ`.
+    pub field: &'static str,
+    /// Its value.
+    pub delta: f64,
+    /// In the data set.
+    pub patients: usize,
+    /// What to do.
+    pub cure: &'static str,
+}
+
+/// Checks the plan's `δ`, and that of the organization's total budget, against the number of its patients.
+///
+/// # Errors
+///
+/// [`DeltaError`], which names the field.
+pub fn check_delta(plan: f64, total: Option<(f64, f64)>, patients: usize) -> Result<(), DeltaError> {
+    let total = total.map(|(_, delta)| ("delta_total", delta, "lower it in the policy"));
+    let plan = ("the plan's privacy.delta", plan, "the consortium must sign a plan with a lower one");
+    for (field, delta, cure) in std::iter::once(plan).chain(total) {
+        if delta * patients as f64 >= 1.0 {
+            return Err(DeltaError { field, delta, patients, cure });
+        }
+    }
+    Ok(())
 }
 
 /// The values of an adapter between two rounds, as the trainer takes them.

@@ -13,18 +13,21 @@ use consilium_proto::{
     plan::{Plan, VerifiedPlan},
     roster::{Party, Roster, VerifiedRoster},
     signed::{MAX_DOCUMENT_BYTES, Signatures},
+    ids::Id,
 };
 use jiff::civil::Date;
 use rustls::pki_types::UnixTime;
 
 use super::{Config, ConfigError, check_tensors};
-use crate::{files, model::ModelFolder};
+use crate::{files, model::ModelFolder, policy::Policy};
 
 /// A configuration and everything it names, verified against each other.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
+    /// What this organization allows.
+    pub policy: Policy,
     /// The organization's keys: those that the roster lists.
     pub identity: Identity,
     /// The roster: pinned, and signed by every organization in it.
@@ -45,17 +48,20 @@ impl Loaded {
     ///
     /// # Errors
     ///
-    /// The first [`ConfigError`], in this order: config, identity, roster, own entry, plan, policy, data paths, model.
+    /// The first [`ConfigError`], in this order: config, policy, identity, roster, own entry, plan (and what the policy says of it),
+    /// data paths, model.
     pub fn load(path: &Path, today: Date) -> Result<Self, ConfigError> {
         let config = Config::load(path)?;
+        // Before any plan is looked at.
+        let policy = config.open_policy()?;
         let identity = config.open_identity()?;
         let roster = config.open_roster()?;
         config.check_entry(&identity, &roster, today)?;
         let plan = config.open_plan(&roster)?;
-        config.check_policy(&plan)?;
+        config.check_policy(&policy, &plan, &roster)?;
         config.check_paths(&plan)?;
         let model = config.open_model(&plan)?;
-        Ok(Self { config, identity, roster: Arc::new(roster), plan: Arc::new(plan), model })
+        Ok(Self { config, policy, identity, roster: Arc::new(roster), plan: Arc::new(plan), model })
     }
 }
 
@@ -135,28 +141,57 @@ impl Config {
             .map_err(|source| ConfigError::Plan { path: path.clone(), source })
     }
 
+    /// Reads this organization's policy; one that forbids nothing, if it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Missing`], or as [`Policy::load`].
+    pub fn open_policy(&self) -> Result<Policy, ConfigError> {
+        let Some(path) = &self.policy else { return Ok(Policy::default()) };
+        exists("policy", "policy", path, "; policy.example.toml explains every line")?;
+        Policy::load(path)
+    }
+
     /// Checks the plan against this organization's policy.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Policy`].
-    pub fn check_policy(&self, plan: &VerifiedPlan) -> Result<(), ConfigError> {
-        let (job, privacy) = (plan.document().job.clone(), &plan.document().privacy);
-        match self.policy.epsilon_per_job {
-            Some(allowed) if privacy.epsilon > allowed => {
-                Err(ConfigError::Policy { job, epsilon: privacy.epsilon, delta: privacy.delta, allowed })
-            }
-            _ => Ok(()),
-        }
+    /// [`ConfigError::Forbidden`], with the line that forbids it.
+    pub fn check_policy(
+        &self,
+        policy: &Policy,
+        plan: &VerifiedPlan,
+        roster: &VerifiedRoster,
+    ) -> Result<(), ConfigError> {
+        Ok(policy.allows(plan, &|signers| self.valid_by(signers, roster))?)
     }
 
-    /// Checks that the data file is there, and the test set's if the plan needs one of this organization.
+    /// Whether the plan would be valid if only the lines of `signers` counted; in words, why not.
+    ///
+    /// # Errors
+    ///
+    /// What the plan's verification says about those lines.
+    pub fn valid_by(&self, signers: &[Id], roster: &VerifiedRoster) -> Result<(), String> {
+        let text = files::read_text(&self.plan, MAX_DOCUMENT_BYTES as u64).map_err(|error| error.to_string())?;
+        let signatures = signatures(&self.plan).map_err(|error| error.to_string())?.to_text();
+        let theirs = |line: &&str| signers.iter().any(|id| line.split(' ').next() == Some(id.as_str()));
+        let lines: String = signatures.lines().filter(theirs).flat_map(|line| [line, "\n"]).collect();
+        let signatures = Signatures::parse(&lines).map_err(|error| error.to_string())?;
+        Plan::verify(&text, &signatures, roster).map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Checks that the data file is there, the list of who opted out, and the test set's if the plan needs one of this
+    /// organization.
     ///
     /// # Errors
     ///
     /// [`ConfigError::Missing`], [`ConfigError::NoEvaluation`].
     pub fn check_paths(&self, plan: &VerifiedPlan) -> Result<(), ConfigError> {
         exists("data.path", "data file", &self.data.path, "")?;
+        if let Some(opt_out) = &self.data.opt_out {
+            let cure = "; an empty file says that nobody has opted out, and a missing one says nothing";
+            exists("data.opt_out", "list of patients who opted out", opt_out, cure)?;
+        }
         match &self.evaluation {
             Some(evaluation) => exists("evaluation.path", "data file", &evaluation.path, ""),
             None if plan.document().evaluation.organization == self.organization => {

@@ -5,7 +5,7 @@
 //! (identity, roster, plan, model) and believes none of them before its signature or digest has been checked.
 //!
 //! What is fixed for the whole job stands in the signed plan, not here. What this organization alone decides (its data,
-//! its threads, its own privacy budget) stands here and is never sent.
+//! its threads, and in a file of its own its [`crate::policy`]) stands here and is never sent.
 
 mod error;
 mod fit;
@@ -23,7 +23,7 @@ use consilium_proto::{ids::Id, plan::VerifiedPlan};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub use error::ConfigError;
-pub use fit::{adapter_spec, adapter_tensors_of, check_tensors, trained, trainer_spec};
+pub use fit::{DeltaError, adapter_spec, adapter_tensors_of, check_delta, check_tensors, trained, trainer_spec};
 pub use loaded::{Loaded, signature_path, today};
 
 use crate::{data::DataConfig, files, ledger::LEDGER_FILE};
@@ -59,9 +59,8 @@ pub struct Config {
     pub data: Data,
     /// The public test set; needed only by the organization that the plan names as evaluator.
     pub evaluation: Option<DataConfig>,
-    /// What this organization allows, whatever the plan says.
-    #[serde(default)]
-    pub policy: Policy,
+    /// What this organization allows, whatever the plan says: see [`crate::policy`]. Absent: whatever is signed is allowed.
+    pub policy: Option<PathBuf>,
     /// How this machine trains.
     #[serde(default)]
     pub training: Training,
@@ -88,19 +87,9 @@ pub struct Data {
     pub label_column: String,
     /// Column with the patient's id. Records of one patient under two ids are protected as if they were two patients: less.
     pub patient_column: String,
-}
-
-/// `[policy]`: this organization's own limits. Stricter limits end its part in a job earlier, for everybody.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Policy {
-    /// Refuse a plan whose `ε` is above this. Absent: the plan's own budget is enough.
-    pub epsilon_per_job: Option<f64>,
-    /// Greatest `ε` of this data set over all jobs together, at `delta_total`. Absent: only each job's own budget counts, and
-    /// many jobs together can tell more about a patient than any one plan says.
-    pub epsilon_total: Option<f64>,
-    /// The `δ` of `epsilon_total`; below one over the number of patients.
-    pub delta_total: Option<f64>,
+    /// Patient ids, one a line, who are not to be learned from: read anew before every lot, so that a line counts from the next
+    /// round on. While the file cannot be read, this client does not take part. Absent: nobody has opted out.
+    pub opt_out: Option<PathBuf>,
 }
 
 /// `[training]`: how this machine trains. Nothing here changes a result, only how long it takes and what it needs.
@@ -180,7 +169,12 @@ impl Config {
             &mut self.model,
             &mut self.data.path,
         ];
-        let optional = [self.evaluation.as_mut().map(|set| &mut set.path), self.output.folder.as_mut()];
+        let optional = [
+            self.policy.as_mut(),
+            self.data.opt_out.as_mut(),
+            self.evaluation.as_mut().map(|set| &mut set.path),
+            self.output.folder.as_mut(),
+        ];
         for path in paths.into_iter().chain(optional.into_iter().flatten()) {
             // An absolute path replaces the folder.
             *path = folder.join(&*path);
@@ -207,40 +201,7 @@ impl Config {
         )?;
         let (threads, cache) = (self.training.threads, self.training.cache_mib);
         rule((1..=256).contains(&threads), "training.threads", &threads, "it must be 1 to 256")?;
-        rule(cache <= 1 << 20, "training.cache_mib", &cache, "it must be at most 1048576, a tebibyte")?;
-        let above_zero = |value: &f64| value.is_finite() && *value > 0.0;
-        let policy = &self.policy;
-        for (field, value) in [
-            ("policy.epsilon_per_job", policy.epsilon_per_job),
-            ("policy.epsilon_total", policy.epsilon_total),
-        ] {
-            let value = value.unwrap_or(1.0);
-            rule(
-                above_zero(&value),
-                field,
-                &value,
-                "it must be above 0; to forbid every job, do not run the client",
-            )?;
-        }
-        let delta = policy.delta_total.unwrap_or(1e-5);
-        rule(
-            delta > 0.0 && delta < 0.01,
-            "policy.delta_total",
-            &delta,
-            "it must be above 0 and below one over the number of patients",
-        )?;
-        let pair = (policy.epsilon_total.is_some(), policy.delta_total.is_some());
-        rule(
-            pair.0 == pair.1,
-            "policy.delta_total",
-            &"alone",
-            "epsilon_total and delta_total go together: an ε means nothing without its δ",
-        )
-    }
-
-    /// The organization's budget over all jobs, `ε` and `δ`, if it has set one.
-    pub fn total_budget(&self) -> Option<(f64, f64)> {
-        Some((self.policy.epsilon_total?, self.policy.delta_total?))
+        rule(cache <= 1 << 20, "training.cache_mib", &cache, "it must be at most 1048576, a tebibyte")
     }
 
     /// Where a job's own state is kept, inside the state folder.

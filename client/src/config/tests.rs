@@ -33,7 +33,7 @@ fn everything_that_fits_together_loads() {
     assert_eq!(loaded.config.state, consortium.path("site-1-state"), "relative to the config file");
     assert_eq!(loaded.config.ledger(), consortium.path("site-1-state/ledger.journal"));
     assert_eq!(loaded.config.training, Training { threads: 1, cache_mib: 512 });
-    assert_eq!((loaded.config.log, loaded.config.total_budget()), (LogFormat::Json, None));
+    assert_eq!((loaded.config.log, loaded.policy.total_budget()), (LogFormat::Json, None));
     assert!(!consortium.path("site-1-state").exists(), "loading creates nothing");
     let spec = adapter_spec(loaded.plan.document());
     assert_eq!((spec.rank, spec.labels, spec.layers), (4, 3, Some(vec![1])));
@@ -44,13 +44,13 @@ fn the_shipped_example_is_what_this_version_reads() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("client.example.toml");
     let config = Config::load(&path).unwrap();
     assert_eq!(config.data.name, id("discharge-letters"));
-    assert_eq!(config.total_budget(), Some((12.0, 1e-6)));
+    assert_eq!(config.open_policy().unwrap().total_budget(), Some((12.0, 1e-6)));
     assert_eq!(config.identity, path.with_file_name("keys/site-1/identity.toml"));
     assert_eq!(config.log, LogFormat::Text);
     // And it shows every field there is: an unknown one makes serde list the known ones.
     let text = fs::read_to_string(&path).unwrap();
     for (section, known) in
-        [("", 14), ("[data]\n", 5), ("[policy]\n", 3), ("[training]\n", 2), ("[output]\n", 1)]
+        [("", 14), ("[data]\n", 6), ("[training]\n", 2), ("[output]\n", 1)]
     {
         let bent = text.replacen(section, &format!("{section}zzz = 1\n"), 1);
         let message = toml::from_str::<Config>(&bent).unwrap_err().message().to_owned();
@@ -91,13 +91,6 @@ fn values_out_of_range_are_named() {
         ("127.0.0.1:7400", "127.0.0.1:0", ["coordinator", "127.0.0.1:0"]),
         ("127.0.0.1:7400", "::1:7400", ["coordinator", "[2001:db8::1]:7400"]),
         ("[data]", "[training]\nthreads = 0\n[data]", ["training.threads = 0", "1 to 256"]),
-        ("[data]", "[policy]\nepsilon_total = 3.0\n[data]", ["delta_total", "go together"]),
-        ("[data]", "[policy]\nepsilon_per_job = -1.0\n[data]", ["epsilon_per_job = -1", "above 0"]),
-        (
-            "[data]",
-            "[policy]\nepsilon_total = 3.0\ndelta_total = 1.0\n[data]",
-            ["delta_total = 1", "patients"],
-        ),
         ("name = \"titles\"", "name = \"My Titles\"", ["My Titles", "a-z"]),
     ] {
         let consortium = Consortium::new();
@@ -265,10 +258,10 @@ fn the_evaluator_needs_a_test_set_and_others_do_not() {
 }
 
 #[test]
-fn a_plan_above_the_policy_is_refused() {
+fn a_list_of_who_opted_out_must_be_where_the_config_says() {
     let consortium = Consortium::new();
-    consortium.edit("site-1.toml", "[data]", "[policy]\nepsilon_per_job = 5.9\n[data]");
-    refused(&consortium, &["job demo", "ε = 6", "epsilon_per_job allows 5.9"]);
-    consortium.edit("site-1.toml", "5.9", "6.0");
+    consortium.edit("site-1.toml", "patient_column", "opt_out = \"opt-out.txt\"\npatient_column");
+    refused(&consortium, &["data.opt_out", "opt-out.txt", "an empty file says that nobody"]);
+    fs::write(consortium.path("opt-out.txt"), "").unwrap();
     load(&consortium).unwrap();
 }

@@ -4,15 +4,18 @@
 //! are read, in order of first appearance, and at most `R` of each patient are kept: the first in the file's order.
 //! The three formats give the same [`Dataset`] for the same rows.
 //!
+//! Who has opted out is listed in a file of its own, [`OptOut`].
+//!
 //! Nothing here leaves the process: texts and ids are never logged (`Debug` shows counts only), and errors quote a label or
 //! an id shortened, a text never. It does not clean, split or balance.
 
 mod delimited;
 mod error;
 mod json_lines;
+mod opt_out;
 mod parquet_rows;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -20,6 +23,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use error::DataError;
+pub use opt_out::{OptOut, OptOutError};
 
 /// Longest text of one record, in bytes.
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
@@ -58,6 +62,8 @@ pub struct Dataset {
     patients: Vec<Range<usize>>,
     labels: usize,
     dropped: usize,
+    /// Patients by their ids, for [`OptOut`].
+    numbers: HashMap<String, usize>,
 }
 
 impl fmt::Debug for Dataset {
@@ -115,6 +121,28 @@ impl Dataset {
     /// How many labels the plan has.
     pub fn labels(&self) -> usize {
         self.labels
+    }
+
+    /// The same without these patients, for whoever trains on all that is there.
+    #[must_use]
+    pub fn without(&self, out: &BTreeSet<usize>) -> Self {
+        let mut kept = Self {
+            records: Vec::new(),
+            patients: Vec::new(),
+            labels: self.labels,
+            dropped: self.dropped,
+            numbers: HashMap::new(),
+        };
+        let mut renumbered = HashMap::new();
+        for patient in (0..self.patients()).filter(|patient| !out.contains(patient)) {
+            let begin = kept.records.len();
+            kept.records.extend_from_slice(self.records(patient));
+            renumbered.insert(patient, kept.patients.len());
+            kept.patients.push(begin..kept.records.len());
+        }
+        let number = |(id, patient): (&String, &usize)| Some((id.clone(), *renumbered.get(patient)?));
+        kept.numbers = self.numbers.iter().filter_map(number).collect();
+        kept
     }
 
     /// How many records were left out because their patient already had `R`.
@@ -276,7 +304,8 @@ impl<'a> Grouping<'a> {
             records.extend(of_patient);
             patients.push(begin..records.len());
         }
-        Ok(Dataset { records, patients, labels: self.labels.len(), dropped: self.dropped })
+        let (labels, dropped, numbers) = (self.labels.len(), self.dropped, self.numbers);
+        Ok(Dataset { records, patients, labels, dropped, numbers })
     }
 }
 

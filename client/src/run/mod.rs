@@ -13,6 +13,7 @@ mod worker;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use consilium_crypto::release::AdapterState;
@@ -25,6 +26,7 @@ use crate::{
     journal::{Journal, JournalError},
     ledger::{LedgerError, LedgerFile},
     link::{Link, LinkEvent, Target},
+    policy::Policy,
     session::{Effect, Event, Input, Session},
     trainer::Trainer,
 };
@@ -38,6 +40,8 @@ pub struct Client {
     pub target: Target,
     /// What is done.
     pub plan: Arc<VerifiedPlan>,
+    /// What this organization allows.
+    pub policy: Policy,
     /// The session, at its start.
     pub session: Session,
     /// Its journal.
@@ -77,6 +81,15 @@ pub enum Outcome {
     Finished,
     /// It was asked to stop.
     Interrupted,
+}
+
+/// Seconds since 1970 by this machine's clock, which may be anywhere.
+fn unix_s() -> i64 {
+    let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => seconds(since),
+        Err(before) => -seconds(before.duration()),
+    }
 }
 
 const KEPT: &str = "adapter.bin";
@@ -135,6 +148,7 @@ impl Client {
                     None => return Err(RunError::Stopped("the link ended".into())),
                 },
             };
+            self.session.bar(self.policy.allows_at(unix_s()).err().map(|line| ("hours", line.to_string())));
             for effect in self.session.handle(input, &mut UnwrapErr(SysRng)) {
                 match effect {
                     Effect::Record(event) => self.journal.append(&[event])?,

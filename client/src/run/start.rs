@@ -8,14 +8,14 @@ use thiserror::Error;
 
 use super::{Client, kept_adapter};
 use crate::{
-    config::{Loaded, trainer_spec},
-    data::{DataError, Dataset},
+    config::{DeltaError, Loaded, check_delta, trainer_spec},
+    data::{DataError, Dataset, OptOut},
     files::{FileError, FolderLock},
     journal::{Journal, JournalError},
     ledger::{Budget, LedgerError, LedgerFile},
     link::{ConnectError, Target},
     session::{Recorded, Session, Start},
-    trainer::{TorchTrainer, TrainError},
+    trainer::{Consenting, TorchTrainer, TrainError, Trainer},
 };
 
 const JOURNAL: &str = "session.jsonl";
@@ -41,6 +41,9 @@ pub enum StartError {
     /// The link.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// A `δ` that is no promise to this many patients.
+    #[error(transparent)]
+    Delta(#[from] DeltaError),
     /// The plan's arithmetic.
     #[error("the plan's adapter cannot be drawn: {0}")]
     Plan(String),
@@ -53,7 +56,7 @@ impl Client {
     ///
     /// [`StartError`].
     pub fn start(loaded: Loaded) -> Result<(Self, FolderLock), StartError> {
-        let Loaded { config, identity, roster, plan, model } = loaded;
+        let Loaded { config, policy, identity, roster, plan, model } = loaded;
         let state = config.job_folder(&plan);
         std::fs::create_dir_all(&state).map_err(|source| FileError::io("create", &state, source))?;
         let lock = FolderLock::acquire(&config.state)?;
@@ -63,6 +66,7 @@ impl Client {
         let document = plan.document();
         let most = document.task.max_records_per_patient as usize;
         let records = Dataset::load(&config.data.source(), &document.task.labels, most)?;
+        check_delta(document.privacy.delta, policy.total_budget(), records.patients())?;
         let test = match &config.evaluation {
             Some(source) if document.evaluation.organization == identity.id => {
                 Some(Dataset::load(source, &document.task.labels, usize::MAX)?)
@@ -70,19 +74,23 @@ impl Client {
             _ => None,
         };
         let spec = trainer_spec(document, &config.training);
-        let trainer = Box::new(TorchTrainer::new(&model, spec, &records, test.as_ref())?);
+        let trainer = TorchTrainer::new(&model, spec, &records, test.as_ref())?;
+        let trainer: Box<dyn Trainer> = match &config.data.opt_out {
+            Some(path) => Box::new(Consenting::new(trainer, OptOut::new(path.clone(), &records))),
+            None => Box::new(trainer),
+        };
         let target = Target::new(&config.coordinator, &identity, roster.clone())?;
         let session = Session::new(Start {
             identity: Arc::new(identity),
             roster,
             plan: plan.clone(),
             ledger: spent,
-            budget: config.total_budget().map(|(epsilon, delta)| Budget { epsilon, delta }),
+            budget: policy.total_budget().map(|(epsilon, delta)| Budget { epsilon, delta }),
             recorded: Recorded::from_events(&events),
             kept: kept_adapter(&state, &plan)?,
         })
         .map_err(StartError::Plan)?;
-        Ok((Self { target, plan, session, journal, ledger, state, trainer }, lock))
+        Ok((Self { target, plan, policy, session, journal, ledger, state, trainer }, lock))
     }
 }
 

@@ -155,6 +155,8 @@ pub struct Session {
     applied_round: u32,
     recorded: Recorded,
     active: Option<Active>,
+    /// Why this client joins nothing just now: a code and words.
+    barred: Option<(&'static str, String)>,
     /// The last announcement that could not be answered because releases were still missing.
     pending: Option<wire::SignedAnnouncement>,
     connected: bool,
@@ -210,6 +212,7 @@ impl Session {
             applied_round,
             recorded: start.recorded,
             active: None,
+            barred: None,
             pending: None,
             connected: false,
             fetching: false,
@@ -247,6 +250,12 @@ impl Session {
             }
         }
         effects
+    }
+
+    /// Says whether this organization's own rules keep it from joining an attempt just now, and why: the code that the coordinator
+    /// is told, and words that stay here. What it has joined it finishes. The driver knows the time, and says so before every input.
+    pub fn bar(&mut self, why: Option<(&'static str, String)>) {
+        self.barred = why;
     }
 
     /// The adapter after the last applied round, and that round (0: none).
@@ -420,6 +429,9 @@ impl Session {
         if self.recorded.answer.is_some() && self.recorded.fence.0 == round {
             let why = "this client has helped to open an attempt of this round already".into();
             return effects.extend(decline("answered-already", why));
+        }
+        if let Some((code, why)) = &self.barred {
+            return effects.extend(decline(code, why.clone()));
         }
         if announcement.adapter != self.state.adapter_digest()
             || announcement.optimizer != self.state.optimizer_digest()

@@ -1,6 +1,6 @@
 //! What can go wrong while training; each message names the cause and the cure.
 
-use crate::model::ModelError;
+use crate::{data::OptOutError, model::ModelError};
 
 /// Why a lot or an evaluation did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -9,6 +9,9 @@ pub enum TrainError {
     /// The model, the tokenizer or the adapter's values.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The list of who has opted out.
+    #[error(transparent)]
+    OptOut(#[from] OptOutError),
     /// A patient that the data set does not have.
     #[error("patient {patient} does not exist; the data set has {patients}")]
     NoSuchPatient {
@@ -52,6 +55,16 @@ pub enum TrainError {
     /// libtorch failed: out of memory, usually.
     #[error("libtorch: {0}")]
     Torch(String),
+}
+
+impl TrainError {
+    /// What the coordinator is told of it: whether the list was missing, and nothing that depends on a record.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::OptOut(_) => "opt-out",
+            _ => "training",
+        }
+    }
 }
 
 #[cfg(feature = "torch")]

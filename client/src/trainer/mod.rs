@@ -18,12 +18,14 @@
 //! Not hidden: wall time grows with the lot. Not done here: causal language models, multi-label heads.
 
 mod batches;
+mod consent;
 mod error;
 mod spec;
 
 #[cfg(feature = "torch")]
 mod torch;
 
+pub use consent::Consenting;
 pub use error::TrainError;
 pub use spec::{Evaluation, LabelScore, LocalRecipe, PatientGradient, Trained, Trainer, TrainerSpec};
 #[cfg(feature = "torch")]

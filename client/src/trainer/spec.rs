@@ -56,9 +56,10 @@ impl Trained {
 pub struct PatientGradient<'a> {
     /// The patient's number in the data set.
     pub patient: usize,
-    /// The gradient of the patient's summed loss, **not clipped**: all trained tensors in name order, each row-major, flat. Finite.
+    /// The gradient of the patient's summed loss, **not clipped**: all trained tensors in name order, each row-major, flat. Where
+    /// it is not finite, whoever sums it leaves this patient out.
     pub gradient: &'a [f32],
-    /// Mean cross-entropy over the patient's records, in nats. Finite.
+    /// Mean cross-entropy over the patient's records, in nats. Finite, or as above.
     pub loss: f32,
     /// Fraction of the patient's records whose largest logit is the label's.
     pub correct: f32,
@@ -145,8 +146,7 @@ pub trait Trainer: Send {
     /// Calls `each` exactly once for every patient of the lot, in an order of its own. An empty lot calls nothing.
     ///
     /// # Errors
-    /// Adapter values that do not fit, a patient that does not exist (both before the first call of `each`), an overflow, or a failing
-    /// libtorch: then the lot is incomplete and what `each` was given must be thrown away.
+    /// Adapter values that do not fit, a patient that does not exist (both before the first call of `each`), or a failing libtorch: then the lot is incomplete and what `each` was given must be thrown away.
     fn lot(
         &mut self,
         adapter: &AdapterTensors,

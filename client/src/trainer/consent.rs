@@ -1,0 +1,47 @@
+//! A trainer that leaves out who has opted out, whatever is asked of it.
+
+use super::{Evaluation, PatientGradient, TrainError, Trainer};
+use crate::{data::OptOut, model::AdapterTensors};
+
+/// Stands before another trainer and reads the list anew before every lot. There is no other way to that trainer's gradients.
+#[derive(Debug)]
+pub struct Consenting<T> {
+    trainer: T,
+    opt_out: OptOut,
+}
+
+impl<T: Trainer> Consenting<T> {
+    /// `opt_out` must be over the data that `trainer` has.
+    pub fn new(trainer: T, opt_out: OptOut) -> Self {
+        Self { trainer, opt_out }
+    }
+}
+
+impl<T: Trainer> Trainer for Consenting<T> {
+    fn patients(&self) -> usize {
+        self.trainer.patients()
+    }
+
+    fn dimension(&self) -> usize {
+        self.trainer.dimension()
+    }
+
+    fn warm_up(&mut self, go_on: &mut dyn FnMut(usize, usize) -> bool) -> Result<(), TrainError> {
+        self.trainer.warm_up(go_on)
+    }
+
+    fn lot(
+        &mut self,
+        adapter: &AdapterTensors,
+        patients: &[usize],
+        each: &mut dyn FnMut(PatientGradient<'_>),
+    ) -> Result<(), TrainError> {
+        let out = self.opt_out.read()?;
+        let patients: Vec<usize> = patients.iter().copied().filter(|patient| !out.contains(patient)).collect();
+        self.trainer.lot(adapter, &patients, each)
+    }
+
+    fn evaluate(&mut self, adapter: &AdapterTensors, limit: Option<usize>) -> Result<Evaluation, TrainError> {
+        self.trainer.evaluate(adapter, limit)
+    }
+}
