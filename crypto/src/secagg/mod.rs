@@ -66,7 +66,7 @@ mod step;
 pub mod walls;
 
 pub use attempt::{Attempt, BadMemberId, Context, Member, MemberId, Position, SetupError};
-pub use messages::{Flaw, LedgerHead};
+pub use messages::{Flaw, LedgerHead, advertised_ledger, delivered_adverts};
 pub use params::{Params, ParamsError};
 pub use refusal::{Blame, Refusal};
 pub use revealed::{RecordError, Revealed, UnmaskError};

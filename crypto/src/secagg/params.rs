@@ -84,6 +84,21 @@ impl Params {
         self.m_min.saturating_sub(if self.t_c == 0 { 1 } else { self.t_c })
     }
 
+    /// How many *other* members must say what they hold of a member, so that whatever it last said is among it:
+    /// `max(m_min − 1, n − m_min + max(t_c, 1))`, at most `n − 1`.
+    ///
+    /// Who held shares in an attempt had seen `m_min` members' deals, each made after its member had kept everybody's
+    /// adverts. So, not counting the member itself nor the `t_c − 1` others that may be corrupt beside it (restored from an
+    /// old copy, it counts among the `t_c`), at least `m_min − t_c` of the `n − t_c` honest others hold its advert. Of `s` who
+    /// speak, at least `s − t_c + 1` are honest. Some honest one speaks and holds it as soon as
+    /// `(m_min − t_c) + (s − t_c + 1) > n − t_c`, that is `s ≥ n − m_min + t_c`. And `m_min − 1` others are there whenever an
+    /// attempt can succeed, so asking for as many costs nothing.
+    pub const fn witnesses(&self) -> u16 {
+        let corrupt = if self.t_c == 0 { 1 } else { self.t_c };
+        let least = (self.n - self.m_min).saturating_add(corrupt);
+        if least > self.m_min - 1 { least } else { self.m_min - 1 }
+    }
+
     /// The ring the vectors live in.
     pub const fn ring(&self) -> RingWidth {
         self.ring
@@ -212,6 +227,26 @@ mod tests {
                 if let Ok(params) = Params::new(n, t_c, n, ring(), 1) {
                     assert_eq!(u32::from(params.quorum()), r);
                     assert!(r <= u32::from(n) && params.honest() >= 2);
+                }
+            }
+        }
+    }
+
+    /// For every plan of up to forty members: however the holders of a member's last advert and those who speak are chosen,
+    /// one honest member is both, and there are enough others to speak.
+    #[test]
+    fn enough_witnesses_include_an_honest_holder() {
+        for n in 3..=40u16 {
+            for t_c in 0..n {
+                for m_min in 1..=n {
+                    let Ok(params) = Params::new(n, t_c, m_min, ring(), 1) else { continue };
+                    let s = params.witnesses();
+                    assert!(s < n, "{params:?}");
+                    assert!(t_c == 0 || s < m_min, "no more than an attempt needs anyway: {params:?}");
+                    // Corrupt among the others, the restored member being one of the t_c; both sets avoid the honest.
+                    let corrupt = t_c.max(1) - 1;
+                    let (holders, honest) = (m_min - 1 - corrupt, n - 1 - corrupt);
+                    assert!(holders + (s - corrupt) > honest, "{params:?}");
                 }
             }
         }

@@ -17,7 +17,7 @@ use crate::{
     sign::SigningKey,
 };
 
-const ADVERT_LEN: usize = 205;
+pub(super) const ADVERT_LEN: usize = 205;
 
 /// How long a member's privacy ledger is and a salted hash of its last entry: peers hold these, so that a
 /// member restored from an old copy finds out.

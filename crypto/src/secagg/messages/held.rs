@@ -77,7 +77,8 @@ mod tests {
         for (index, key) in (0u16..).zip(&keys) {
             let ledger = LedgerHead { length: 40 + u64::from(index), salted_head: Digest([index as u8; 32]) };
             let me = Position(index);
-            let (_, advert) = Advertised::start(attempt.clone(), me, key, ledger, &mut rng(u64::from(index))).unwrap();
+            let (_, advert) =
+                Advertised::start(attempt.clone(), me, key, ledger, &mut rng(u64::from(index))).unwrap();
             collector.accept(me, Step::Advertise, &advert).unwrap();
             said.push((me, advert));
         }

@@ -7,6 +7,7 @@
 mod advert;
 mod answer;
 mod deal;
+mod held;
 mod input;
 mod vote;
 
@@ -16,6 +17,7 @@ pub use advert::LedgerHead;
 pub(super) use advert::{Advert, Adverts, KeysSeen, own_advert};
 pub(super) use answer::{Answer, answer_body};
 pub(super) use deal::{Deal, DealHeader, DealHeaders, Parcel, header_body};
+pub use held::{advertised_ledger, delivered_adverts};
 pub(super) use input::{InputHeader, InputHeaders, input_body};
 pub(super) use vote::{Ballot, Votes, vote_body};
 
