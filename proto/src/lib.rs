@@ -28,7 +28,7 @@ pub mod wire {
 }
 
 /// Version of the wire contract, sent in every [`wire::Hello`].
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Largest gRPC message either side accepts, bytes. A cohort of 1000 needs about 0.5 MiB for its largest message.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;

@@ -25,7 +25,10 @@ const LEAVES: [(&str, &str); 34] = [
     ("Hello.roster_digest", "public"),
     ("Hello.software", "public: a version"),
     ("ProtocolMessage.attempt", "public"),
-    ("ProtocolMessage.body", "keys, shares, signatures, and a header over the masked vector: the protocol's own"),
+    (
+        "ProtocolMessage.body",
+        "keys, shares, signatures, and a header over the masked vector: the protocol's own",
+    ),
     ("ProtocolMessage.round", "public"),
     ("ProtocolMessage.step", "public"),
     ("Refusal.attempt", "public"),
@@ -51,13 +54,15 @@ const SPOKEN: [&str; 3] = ["ClientMessage", "UploadPart", "ReleasesRequest"];
 fn nothing_leaves_that_is_not_justified() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
     let set = protox::compile(["consilium/v1/aggregation.proto"], [root]).expect("the .proto file compiles");
-    let file = set.file.iter().find(|file| file.name().ends_with("aggregation.proto")).expect("its descriptor");
+    let file =
+        set.file.iter().find(|file| file.name().ends_with("aggregation.proto")).expect("its descriptor");
     let inputs: Vec<_> = file.service.iter().flat_map(|service| &service.method).collect();
     for method in inputs {
         let input = method.input_type().rsplit('.').next().unwrap_or_default();
         assert!(SPOKEN.contains(&input), "{input} is said by organizations and not looked at here");
     }
-    let messages: BTreeMap<&str, _> = file.message_type.iter().map(|message| (message.name(), message)).collect();
+    let messages: BTreeMap<&str, _> =
+        file.message_type.iter().map(|message| (message.name(), message)).collect();
     let (mut todo, mut found) = (SPOKEN.to_vec(), Vec::new());
     while let Some(name) = todo.pop() {
         for field in &messages[name].field {
