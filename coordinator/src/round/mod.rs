@@ -21,6 +21,7 @@ mod running;
 mod status;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -43,6 +44,7 @@ use members::Members;
 pub use recovery::{Recovered, RecoveryError};
 pub use release::Publication;
 use running::Running;
+use witness::Witnesses;
 
 /// What happened.
 #[derive(Debug)]
@@ -79,6 +81,20 @@ pub enum Input {
         from: Id,
         /// The result.
         evaluation: wire::Evaluation,
+    },
+    /// A member that has just started asks what the others hold of it.
+    StateQuery {
+        /// Who.
+        from: Id,
+        /// Its question.
+        query: wire::StateQuery,
+    },
+    /// A member answers such questions.
+    StateStatements {
+        /// Who.
+        from: Id,
+        /// Its answers.
+        statements: wire::StateStatements,
     },
     /// The store's answer to [`Effect::AskUpload`]: how many chunks it holds durably.
     Held {
@@ -216,6 +232,7 @@ pub struct Job {
     plan: Arc<VerifiedPlan>,
     state: AdapterState,
     members: Members,
+    witnesses: Witnesses,
     phase: Phase,
     /// Last round with a published sum, and how many there are.
     released_round: u32,
@@ -235,7 +252,17 @@ impl Job {
         let was_finished = self.is_finished();
         match input {
             Input::Hello { from, hello } => self.hello(from, hello, &mut effects),
-            Input::Gone { from } => self.members.left(&from, now_ms),
+            Input::Gone { from } => {
+                self.members.left(&from, now_ms);
+                self.witnesses.left(&from, &self.members, &mut effects);
+            }
+            Input::StateQuery { from, query } => {
+                let running = matches!(self.phase, Phase::Running(_));
+                self.witnesses.asked(&from, &query, running, &self.members, &mut effects);
+            }
+            Input::StateStatements { from, statements } => {
+                self.witnesses.answered(&from, statements, &self.members, &mut effects);
+            }
             Input::Protocol { from, message } => self.protocol(&from, message, &mut effects),
             Input::Refusal { from, refusal } => self.refusal(&from, refusal),
             Input::Evaluation { from, evaluation } => self.evaluation(&from, evaluation, &mut effects),
@@ -299,7 +326,10 @@ impl Job {
         };
         effects.push(Effect::Send { to: from.clone(), message: Kind::Welcome(welcome) });
         match &self.phase {
-            Phase::Running(running) => running.greet(&from, effects),
+            Phase::Running(running) => {
+                self.witnesses.greet(&from, effects);
+                running.greet(&from, effects);
+            }
             Phase::Finished => effects.push(Effect::Send { to: from, message: self.ended() }),
             Phase::Waiting { .. } => {}
         }
@@ -307,6 +337,8 @@ impl Job {
 
     fn protocol(&mut self, from: &Id, message: wire::ProtocolMessage, effects: &mut Vec<Effect>) {
         if let Phase::Running(running) = &mut self.phase {
+            // Who takes part has been told enough.
+            self.witnesses.satisfied(from);
             running.protocol(from, message, effects);
         }
     }
@@ -430,6 +462,7 @@ impl Job {
             if let Ok(running) = self.opened(&event, round, attempt, now_ms) {
                 effects.push(Effect::Record { round, attempt, event });
                 for id in self.plan.cohort() {
+                    self.witnesses.greet(id, effects);
                     running.greet(id, effects);
                 }
                 self.phase = Phase::Running(Box::new(running));

@@ -11,7 +11,9 @@ use consilium_proto::{
 };
 use thiserror::Error;
 
-use super::{Effect, Event, Job, Phase, Summary, code, members::Members, running::Running};
+use super::{
+    Effect, Event, Job, Phase, Summary, code, members::Members, running::Running, witness::Witnesses,
+};
 
 /// One recorded event, and when.
 #[derive(Clone, Debug)]
@@ -59,9 +61,10 @@ impl Job {
         Ok(Self {
             identity,
             roster,
-            plan,
             state,
             members,
+            witnesses: Witnesses::new(plan.derived().parameters.witnesses()),
+            plan,
             phase: Phase::Waiting { round: 1, attempt: 1, since_ms: now_ms },
             released_round: 0,
             releases: 0,

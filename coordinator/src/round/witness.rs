@@ -189,8 +189,10 @@ mod tests {
 
     fn expect(effects: &mut Vec<Effect>, expected: &[(usize, &[usize])]) {
         let name = |index: &usize| id(*index).to_string();
-        let expected: Vec<_> =
-            expected.iter().map(|(to, about)| (name(to), about.iter().map(name).collect::<Vec<_>>())).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(to, about)| (name(to), about.iter().map(name).collect::<Vec<_>>()))
+            .collect();
         assert_eq!(sent(effects), expected);
         effects.clear();
     }

@@ -74,6 +74,8 @@ impl Aggregation for Service {
                     (Kind::Hello(hello), false) => Input::Hello { from, hello },
                     (Kind::Protocol(message), true) => Input::Protocol { from, message },
                     (Kind::Refusal(refusal), true) => Input::Refusal { from, refusal },
+                    (Kind::StateQuery(query), true) => Input::StateQuery { from, query },
+                    (Kind::StateStatements(statements), true) => Input::StateStatements { from, statements },
                     (Kind::Evaluation(evaluation), true) => Input::Evaluation { from, evaluation },
                     _ => break,
                 };

@@ -354,7 +354,9 @@ impl<S: Store> Core<S> {
             Input::Hello { from, .. }
             | Input::Protocol { from, .. }
             | Input::Refusal { from, .. }
-            | Input::Evaluation { from, .. } => from,
+            | Input::Evaluation { from, .. }
+            | Input::StateQuery { from, .. }
+            | Input::StateStatements { from, .. } => from,
             _ => return false,
         };
         self.sessions.get(from).is_some_and(|current| current.number == session)
