@@ -2,7 +2,7 @@
 //!
 //! - [`config`], [`policy`], [`files`]: what it reads at its start;
 //! - [`data`], [`model`], [`trainer`]: records in, clipping-ready per-patient gradients out;
-//! - [`session`]: the state machine, sans-IO; [`journal`] and [`ledger`]: what it must not forget;
+//! - [`session`]: the state machine, sans-IO; [`journal`] and [`ledger`]: what it must not forget; [`recover`]: when it has;
 //! - [`link`], [`run`]: the way to the coordinator, and the loop;
 //! - [`result`] and [`export`]: the adapter as the files everybody already has, with its signed manifest;
 //! - `cli`: the commands of `consilium-client`.
@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod link;
 pub mod model;
 pub mod policy;
+pub mod recover;
 pub mod result;
 pub mod run;
 pub mod session;

@@ -33,7 +33,9 @@ pub struct Recovery {
 #[non_exhaustive]
 pub enum RecoverError {
     /// Nothing says that it was restored.
-    #[error("nothing says that this state is older than what peers hold; `consilium-client run` asks them at every start")]
+    #[error(
+        "nothing says that this state is older than what peers hold; `consilium-client run` asks them at every start"
+    )]
     NotRestored,
     /// Peers hold adverts of a job whose plan is not at hand.
     #[error(
@@ -189,8 +191,11 @@ pub fn recover(
     file.recovered()?;
     let known = |plan: &&String| also.iter().all(|other| other.digest().to_string() != **plan);
     let foreign = recorded.restored().iter().map(|lost| &lost.plan).filter(known);
-    let other_data_sets =
-        if elsewhere { foreign.filter(|of| **of != plan.digest().to_string()).cloned().collect() } else { Vec::new() };
+    let other_data_sets = if elsewhere {
+        foreign.filter(|of| **of != plan.digest().to_string()).cloned().collect()
+    } else {
+        Vec::new()
+    };
     let (round, attempt) = fence.unwrap_or(recorded.fence);
     journal.append(&[Event::Recovered { round, attempt, other_data_sets }])?;
     Ok(summary(&debits, fence))

@@ -87,8 +87,9 @@ fn help_shows_every_command_with_an_example_and_the_exit_codes() {
     let help = run_in(folder.path(), &["--help"]);
     assert_eq!(help.code, 0);
     assert!(help.out.contains("Exit codes:"), "{}", help.out);
-    let commands = ["run", "check", "policy", "keygen", "sign", "fingerprint", "evaluate", "baseline", "export"];
-    let nested = [vec!["ledger", "show"], vec!["ledger", "verify"]];
+    let commands =
+        ["run", "check", "policy", "keygen", "sign", "fingerprint", "evaluate", "baseline", "export"];
+    let nested = [vec!["ledger", "show"], vec!["ledger", "verify"], vec!["state", "recover"]];
     for command in commands.iter().map(|command| vec![*command]).chain(nested) {
         assert!(help.out.contains(command[0]), "{command:?} is not listed: {}", help.out);
         let own = run_in(folder.path(), &[command.as_slice(), &["--help"]].concat());
@@ -200,7 +201,7 @@ What would happen: site-1 takes part in job demo of clinics
   an attempt uploads 1071 masked bytes for 355 trained parameters
   privacy unit: one patient (a title stands for a patient)
   ε after all rounds, one attempt each: CENTRAL against the coordinator with the tolerated colluders, LOCAL against everybody else, δ = 1e-5
-  the plan's budget is ε = 6; this job has spent 0.0000; FIT attempts fit into what is left
+  the plan's budget is ε = 6; this job has spent 0.0000; FIT attempts fit into what is left; at one attempt a round, round 20 is the last
   it evaluates the public test set for everybody
 
 Nothing was sent and nothing was written.

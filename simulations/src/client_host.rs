@@ -9,7 +9,7 @@ use chacha20::ChaCha20Rng;
 use consilium_client::{
     ledger::{Debit, LedgerState},
     run::lot::{encode_lot, tensors},
-    session::{Effect, Event, Input, Recorded, Session, Start},
+    session::{Effect, Event, Held, Input, Recorded, Session, Start},
     trainer::Trainer as _,
 };
 use consilium_crypto::{digest::Digest, release::AdapterState};
@@ -84,6 +84,8 @@ pub struct ClientHost {
     journal: Vec<String>,
     debits: Vec<String>,
     kept: Option<(u32, Vec<u8>)>,
+    /// Its file of peers' adverts.
+    peers: Option<Vec<u8>>,
     forgetful: bool,
     deaths: BTreeSet<u64>,
     declined: Vec<(u32, u32, String)>,
@@ -119,6 +121,7 @@ impl ClientHost {
             journal: Vec::new(),
             debits: Vec::new(),
             kept: None,
+            peers: None,
             forgetful: scenario.faults.forgetful.contains(&index),
             deaths: scenario.faults.clients.get(&index).cloned().unwrap_or_default(),
             declined: Vec::new(),
@@ -177,6 +180,8 @@ impl ClientHost {
         let kept = self.kept.as_ref().and_then(|(round, bytes)| {
             AdapterState::from_bytes(manifest, bytes).ok().map(|state| (*round, state))
         });
+        let held = self.peers.as_ref().map_or_else(|| Ok(Held::default()), |bytes| Held::read(bytes));
+        let held = held.map_err(|error| error.to_string())?;
         self.session = Some(Session::new(Start {
             identity: identity.clone(),
             roster: roster.clone(),
@@ -184,6 +189,7 @@ impl ClientHost {
             ledger,
             budget: None,
             recorded: Recorded::from_events(&events),
+            held,
             kept,
         })?);
         self.starts += 1;
@@ -231,6 +237,7 @@ impl ClientHost {
                         return (acts, After::Died);
                     }
                 }
+                Effect::KeepPeers(bytes) => self.peers = Some(bytes),
                 Effect::Say(say) => acts.push(Act::Say(say)),
                 Effect::Train { round, attempt, adapter } => {
                     self.tickets += 1;
@@ -257,7 +264,7 @@ impl ClientHost {
                     );
                     self.declined.push((round, attempt, code));
                 }
-                Effect::Reached { .. } => {}
+                Effect::Reached { .. } | Effect::Outlook { .. } => {}
                 Effect::Finished => {
                     around.log.line(around.now, &self.name, "finished", &[]);
                     self.life = Life::Finished;

@@ -757,6 +757,8 @@ impl World {
             Say::Protocol(message) => ToCoordinator::Protocol { from, message },
             Say::Refusal(refusal) => ToCoordinator::Refusal { from, refusal },
             Say::Evaluation(evaluation) => ToCoordinator::Evaluation { from, evaluation },
+            Say::StateQuery(query) => ToCoordinator::StateQuery { from, query },
+            Say::StateStatements(statements) => ToCoordinator::StateStatements { from, statements },
         });
     }
 

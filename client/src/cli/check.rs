@@ -5,7 +5,7 @@ use std::{fmt::Display, path::Path};
 use crate::{
     config::{Config, adapter_spec, check_delta, today},
     data::Dataset,
-    ledger::{LedgerFile, LedgerState},
+    ledger::{Debit, LedgerFile, LedgerState},
     model::ModelFolder,
     policy::Policy,
 };
@@ -58,6 +58,9 @@ struct Outlook {
     epsilon_spent: f64,
     /// How many attempts fit into what is left of every budget; 0: it would decline the first.
     attempts_that_fit: u64,
+    /// The last round that fits, if every round from here on takes one attempt; absent when none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_round: Option<u64>,
     /// Why no attempt fits.
     #[serde(skip_serializing_if = "Option::is_none")]
     budget_refusal: Option<String>,
@@ -203,6 +206,10 @@ fn outlook(
     let all = derived.guarantees(document.rounds.into(), privacy.delta);
     let (central, local) = all.map_or((f64::INFINITY, f64::INFINITY), |all| (all.central, all.local));
     let admitted = ledger.admits(plan, policy.total_budget());
+    let of_job = |debit: &&Debit| debit.job == document.job;
+    let next = ledger.debits().iter().filter(of_job).map(|debit| debit.round).max().unwrap_or(0) + 1;
+    let last_round = admitted.as_ref().ok().filter(|_| next <= document.rounds);
+    let last_round = last_round.map(|outlook| outlook.last_round(next).min(document.rounds.into()));
     Outlook {
         organization: config.organization.to_string(),
         consortium: roster.document().consortium.to_string(),
@@ -224,6 +231,7 @@ fn outlook(
         epsilon_local_after_all_rounds: local,
         epsilon_spent: ledger.spent(&document.job).epsilon,
         attempts_that_fit: admitted.as_ref().map_or(0, |outlook| outlook.rounds_left + 1),
+        last_round,
         budget_refusal: admitted.err().map(|refusal| refusal.to_string()),
         evaluates: document.evaluation.organization == config.organization,
     }
@@ -235,7 +243,12 @@ impl Outlook {
         let note = if self.note.is_empty() { String::new() } else { format!(" ({})", self.note) };
         let fits = match &self.budget_refusal {
             Some(refusal) => format!("it would decline every attempt: {refusal}"),
-            None => format!("{} attempts fit into what is left", self.attempts_that_fit),
+            None => {
+                let last = self.last_round.map_or(String::new(), |last| {
+                    format!("; at one attempt a round, round {last} is the last")
+                });
+                format!("{} attempts fit into what is left{last}", self.attempts_that_fit)
+            }
         };
         let evaluates =
             if self.evaluates { "\n  it evaluates the public test set for everybody" } else { "" };

@@ -101,6 +101,7 @@ impl From<StartError> for Failure {
             StartError::Ledger(error) => error.into(),
             StartError::Data(error) => error.into(),
             StartError::Train(error) => error.into(),
+            StartError::Restored(why) => Self::Ledger(why),
             error => Self::refused(error),
         }
     }
@@ -113,6 +114,7 @@ impl From<RunError> for Failure {
             RunError::Ledger(error) => error.into(),
             RunError::File(error) => error.into(),
             RunError::Stopped(why) => Self::Peer(why),
+            RunError::Restored(why) => Self::Ledger(why),
             error => Self::local(error),
         }
     }

@@ -14,6 +14,7 @@ mod output;
 mod policy;
 mod run;
 mod sign;
+mod state;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -28,7 +29,7 @@ Exit codes:
   1  this machine failed: disk, memory, training
   2  the command line is wrong
   3  refused: config, key, roster, plan, model, data or adapter
-  4  the privacy ledger: the budget is spent, or the ledger does not verify
+  4  the privacy ledger: the budget is spent, the ledger does not verify, or the state was restored from an old copy
   5  the coordinator or another party cannot be worked with";
 
 /// The process an organization runs beside its data: trains, encrypts, takes part in rounds.
@@ -77,6 +78,9 @@ enum Command {
     /// What this data set's privacy has cost so far.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// Whether this client's state is as new as what its peers hold, and what to do if it is not.
+    #[command(subcommand)]
+    State(state::StateCommand),
     /// Score an adapter on a labelled file.
     #[command(
         after_help = "Examples:\n  consilium-client evaluate --config client.toml --adapter result --data test.csv\n  \
@@ -144,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::Sign(command) => command.run(),
         Command::Fingerprint(command) => command.run(),
         Command::Ledger(command) => command.run(),
+        Command::State(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Baseline(command) => command.run(),
         Command::Export(command) => command.run(),

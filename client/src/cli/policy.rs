@@ -85,7 +85,9 @@ impl Shown {
         text + &match (self.allowed, no_plan) {
             (Some(true), _) => "No line forbids the plan.\n".to_owned(),
             (Some(false), _) => "The plan is forbidden here.\n".to_owned(),
-            (None, why) => format!("There is no plan to hold it against: {}\n", why.unwrap_or_default().trim_end()),
+            (None, why) => {
+                format!("There is no plan to hold it against: {}\n", why.unwrap_or_default().trim_end())
+            }
         }
     }
 }

@@ -82,7 +82,10 @@ impl Recover {
         let job = &plan.document().job;
         if !folder.is_dir() {
             let folder = folder.display();
-            return Err(Failure::refused(format!("{folder}: there is no state of job {job}; {}", RecoverError::NotRestored)));
+            return Err(Failure::refused(format!(
+                "{folder}: there is no state of job {job}; {}",
+                RecoverError::NotRestored
+            )));
         }
         let _lock = FolderLock::acquire(&config.state)?;
         let (mut journal, events) = open_journal(&folder, job, &config.organization)?;
@@ -119,7 +122,8 @@ impl Recover {
 
 impl Recovered {
     fn text(&self, why: &str) -> String {
-        let (charged, fenced) = if self.done { ("charged", "fenced off") } else { ("would charge", "would fence off") };
+        let (charged, fenced) =
+            if self.done { ("charged", "fenced off") } else { ("would charge", "would fence off") };
         let mut text = format!("{why}\n\n");
         for (job, debits) in &self.debits {
             text += &format!("{charged} {debits} debits to job {job}\n");
@@ -131,7 +135,9 @@ impl Recovered {
             text += &format!("{fenced} every attempt up to round {round} attempt {attempt}\n");
         }
         let Self { ledger_length, epsilon, delta, .. } = self;
-        text += &format!("the ledger then has {ledger_length} debits: ε = {epsilon:.4} at δ = {delta:e} over all jobs\n");
+        text += &format!(
+            "the ledger then has {ledger_length} debits: ε = {epsilon:.4} at δ = {delta:e} over all jobs\n"
+        );
         text + if self.done { "This client may take part again.\n" } else { "Nothing was changed.\n" }
     }
 }

@@ -9,11 +9,11 @@ use std::{
 use consilium_crypto::digest::Digest;
 use consilium_proto::{
     identity::Identity,
+    ids::Id,
     pinning::day_of,
     plan::{Plan, VerifiedPlan},
     roster::{Party, Roster, VerifiedRoster},
     signed::{MAX_DOCUMENT_BYTES, Signatures},
-    ids::Id,
 };
 use jiff::civil::Date;
 use rustls::pki_types::UnixTime;
@@ -172,7 +172,8 @@ impl Config {
     ///
     /// What the plan's verification says about those lines.
     pub fn valid_by(&self, signers: &[Id], roster: &VerifiedRoster) -> Result<(), String> {
-        let text = files::read_text(&self.plan, MAX_DOCUMENT_BYTES as u64).map_err(|error| error.to_string())?;
+        let text =
+            files::read_text(&self.plan, MAX_DOCUMENT_BYTES as u64).map_err(|error| error.to_string())?;
         let signatures = signatures(&self.plan).map_err(|error| error.to_string())?.to_text();
         let theirs = |line: &&str| signers.iter().any(|id| line.split(' ').next() == Some(id.as_str()));
         let lines: String = signatures.lines().filter(theirs).flat_map(|line| [line, "\n"]).collect();

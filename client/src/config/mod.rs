@@ -23,7 +23,9 @@ use consilium_proto::{ids::Id, plan::VerifiedPlan};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub use error::ConfigError;
-pub use fit::{DeltaError, adapter_spec, adapter_tensors_of, check_delta, check_tensors, trained, trainer_spec};
+pub use fit::{
+    DeltaError, adapter_spec, adapter_tensors_of, check_delta, check_tensors, trained, trainer_spec,
+};
 pub use loaded::{Loaded, signature_path, today};
 
 use crate::{data::DataConfig, files, ledger::LEDGER_FILE};

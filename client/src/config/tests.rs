@@ -49,9 +49,7 @@ fn the_shipped_example_is_what_this_version_reads() {
     assert_eq!(config.log, LogFormat::Text);
     // And it shows every field there is: an unknown one makes serde list the known ones.
     let text = fs::read_to_string(&path).unwrap();
-    for (section, known) in
-        [("", 14), ("[data]\n", 6), ("[training]\n", 2), ("[output]\n", 1)]
-    {
+    for (section, known) in [("", 14), ("[data]\n", 6), ("[training]\n", 2), ("[output]\n", 1)] {
         let bent = text.replacen(section, &format!("{section}zzz = 1\n"), 1);
         let message = toml::from_str::<Config>(&bent).unwrap_err().message().to_owned();
         let fields: BTreeSet<&str> = message.split('`').skip(3).step_by(2).collect();
@@ -264,4 +262,17 @@ fn a_list_of_who_opted_out_must_be_where_the_config_says() {
     refused(&consortium, &["data.opt_out", "opt-out.txt", "an empty file says that nobody"]);
     fs::write(consortium.path("opt-out.txt"), "").unwrap();
     load(&consortium).unwrap();
+}
+
+#[test]
+fn a_delta_that_is_no_promise_to_so_many_patients_is_refused() {
+    check_delta(1e-5, Some((12.0, 1e-6)), 99_999).unwrap();
+    for (delta, total, patients, field) in [
+        (1e-5, None, 100_000, "privacy.delta"),
+        (1e-5, Some((12.0, 1e-6)), 200_000, "privacy.delta"),
+        (1e-7, Some((12.0, 1e-6)), 1_000_000, "delta_total"),
+    ] {
+        let text = check_delta(delta, total, patients).unwrap_err().to_string();
+        assert!(text.contains(field) && text.contains(&format!("{patients} patients")), "{text}");
+    }
 }

@@ -276,3 +276,39 @@ fn the_configuration_refuses_unknown_fields() {
     let error = toml::from_str::<DataConfig>(&format!("{text}texts = 1\n")).unwrap_err().to_string();
     assert!(error.contains("unknown field `texts`"), "{error}");
 }
+
+#[test]
+fn ten_thousand_records_of_one_patient_are_one_patient_of_as_many_records_as_the_plan_allows() {
+    let folder = Folder::new();
+    let rows: String = (0..10_000).map(|row| format!("7,visit {row},x,I\n")).collect();
+    let config = folder.write("a.csv", format!("patient,text,other,chapter\n8,one visit,x,I\n{rows}"));
+    let data = Dataset::load(&config, &labels(), 16).unwrap();
+    assert_eq!((data.patients(), data.len(), data.dropped()), (2, 17, 9_984));
+    assert_eq!(data.records(1).len(), 16);
+    assert_eq!(data.records(1)[15].text, "visit 15", "the first in the file's order");
+    // Without a limit of the plan's they are still one patient, whose gradient is clipped as one.
+    assert_eq!(Dataset::load(&config, &labels(), usize::MAX).unwrap().records(1).len(), 10_000);
+}
+
+#[test]
+fn a_record_without_a_patients_id_is_refused_with_its_line() {
+    let folder = Folder::new();
+    for missing in ["", "   ", "\t"] {
+        let config = folder.write("a.csv", format!("patient,text,other,chapter\n7,a,x,I\n{missing},b,x,I\n"));
+        let text = refused(&folder, &config);
+        assert!(
+            text.contains("line 3") && text.contains("`patient`") && text.contains("patient id"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn patients_who_are_left_out_leave_no_gap() {
+    let folder = Folder::new();
+    let data = Dataset::load(&folder.write("a.csv", csv()), &labels(), 2).unwrap();
+    let kept = data.without(&[1].into());
+    assert_eq!((kept.patients(), kept.len()), (2, data.len() - data.records(1).len()));
+    assert!((kept.records(0), kept.records(1)) == (data.records(0), data.records(2)));
+    assert!(data.without(&BTreeSet::new()) == data);
+}

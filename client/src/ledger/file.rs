@@ -22,6 +22,8 @@ enum Entry {
     Opened { data_set: Id, salt: Salt },
     /// One attempt.
     Debit(Debit),
+    /// What stands before this was put together after a loss; see [`crate::recover`].
+    Recovered {},
 }
 
 /// The salt as hexadecimal digits. Not printed: who knows it can tell from a salted head what was spent on other jobs.
@@ -134,6 +136,15 @@ impl LedgerFile {
         Ok(())
     }
 
+    /// Notes durably what [`LedgerState::recovered`] notes.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Journal`].
+    pub fn recovered(&mut self) -> Result<(), LedgerError> {
+        Ok(self.journal.append(&[Entry::Recovered {}])?)
+    }
+
     /// The torn last line that opening has cut off, if there was one.
     pub fn torn(&self) -> Option<Torn> {
         self.journal.torn()
@@ -157,6 +168,7 @@ fn assemble(path: &Path, data_set: &Id, entries: Vec<Entry>) -> Result<LedgerSta
             (Some(state), Entry::Debit(debit)) => {
                 state.debit(debit).map_err(|refusal| refused(refusal.to_string()))?;
             }
+            (Some(state), Entry::Recovered {}) => state.recovered(),
             (None, _) => return Err(refused(format!("the first entry must open the ledger of {data_set}"))),
             (Some(_), Entry::Opened { .. }) => {
                 return Err(refused("a ledger is opened once, and this opens it again".to_owned()));

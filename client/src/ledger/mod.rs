@@ -15,8 +15,10 @@
 //! them nothing about other jobs; if this ledger is ever restored from an old copy, they know that it was longer.
 //!
 //! What it does not do: see patients who have records at several organizations (each one's ledger counts alone), or
-//! find out by itself that it was restored.
+//! find out by itself that it was restored: that takes the session and its peers, and [`crate::recover`] charges what was lost.
 
+#[cfg(test)]
+mod crash_tests;
 mod debit;
 mod file;
 mod state;

@@ -29,6 +29,8 @@ pub struct LedgerState {
     jobs: BTreeMap<Id, Tally>,
     all: Tally,
     memo: Arc<Memo>,
+    /// Heads below this length are not those that peers were told.
+    told_from: u64,
 }
 
 /// What was spent, recomposed from the entries.
@@ -56,6 +58,13 @@ pub struct Outlook {
     pub rounds_left: u64,
 }
 
+impl Outlook {
+    /// The last round that fits, if this attempt is of `round` and every later round takes one.
+    pub fn last_round(&self, round: u32) -> u64 {
+        u64::from(round).saturating_add(self.rounds_left)
+    }
+}
+
 impl LedgerState {
     /// The ledger of a data set that nothing was spent of. `salt` is 32 random bytes, drawn once for the data set's life.
     pub fn new(data_set: Id, salt: [u8; 32]) -> Self {
@@ -69,6 +78,7 @@ impl LedgerState {
             jobs: BTreeMap::new(),
             all: Tally::default(),
             memo: Arc::default(),
+            told_from: 0,
         }
     }
 
@@ -224,6 +234,16 @@ impl LedgerState {
     pub fn salted_head_at(&self, length: u64) -> Option<Digest> {
         let digest = self.heads.get(usize::try_from(length).ok()?)?;
         Some(self.salted(length, digest))
+    }
+
+    /// Notes that what is here was put together after a loss: what peers were told before, it cannot explain.
+    pub fn recovered(&mut self) {
+        self.told_from = self.length();
+    }
+
+    /// As [`LedgerState::salted_head_at`], and also `None` for lengths from before a recovery.
+    pub fn told_at(&self, length: u64) -> Option<Digest> {
+        if length < self.told_from { None } else { self.salted_head_at(length) }
     }
 
     /// Digest over the data set's name and every debit. For this organization's eyes only: without the salt it can be

@@ -59,7 +59,9 @@ fn minute(unix_s: i64) -> u32 {
 
 fn window(entry: &str) -> Result<Window, String> {
     let bad = || {
-        format!("{entry:?} is no window; write \"20:00-06:00\" or \"Mon-Fri 20:00-06:00\", in UTC, days Mon to Sun")
+        format!(
+            "{entry:?} is no window; write \"20:00-06:00\" or \"Mon-Fri 20:00-06:00\", in UTC, days Mon to Sun"
+        )
     };
     let (days, times) = match entry.trim().split_once(' ') {
         Some((days, times)) => (days_of(days).ok_or_else(bad)?, times.trim()),
@@ -126,7 +128,9 @@ mod tests {
     fn a_night_belongs_to_the_day_on_which_it_begins() {
         let nights = hours(&["Fri 20:00-06:00"]);
         assert!(nights.contain(at(4, 20, 0)) && nights.contain(at(5, 5, 59)));
-        assert!(!nights.contain(at(4, 5, 0)) && !nights.contain(at(5, 6, 0)) && !nights.contain(at(5, 20, 0)));
+        assert!(
+            !nights.contain(at(4, 5, 0)) && !nights.contain(at(5, 6, 0)) && !nights.contain(at(5, 20, 0))
+        );
         let sunday = hours(&["Sun 23:00-01:00", "Wed 10:00-11:00"]);
         assert!(sunday.contain(at(0, 0, 30)), "Monday morning, Sunday's night");
         assert!(sunday.contain(at(2, 10, 30)) && !sunday.contain(at(2, 11, 0)));
@@ -147,7 +151,9 @@ mod tests {
 
     #[test]
     fn what_is_no_window_is_named() {
-        for entry in ["", "8:00-17:00", "08:00", "25:00-26:00", "08:60-09:00", "Mo 08:00-09:00", "Mon 08:00-08:00"] {
+        for entry in
+            ["", "8:00-17:00", "08:00", "25:00-26:00", "08:60-09:00", "Mo 08:00-09:00", "Mon 08:00-08:00"]
+        {
             let error = Hours::parse(&[entry.to_owned()]).unwrap_err();
             assert!(error.contains(&format!("{entry:?}")), "{error}");
         }

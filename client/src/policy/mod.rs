@@ -138,7 +138,8 @@ impl Policy {
             }
         }
         if let (Some(alone), None) | (None, Some(alone)) = (&rules.epsilon_total, &rules.delta_total) {
-            let rule = "epsilon_total and delta_total go together: an ε means nothing without its δ".to_owned();
+            let rule =
+                "epsilon_total and delta_total go together: an ε means nothing without its δ".to_owned();
             return refuse(alone.span(), rule);
         }
         if let Some(value) = rules.max_attempts.as_ref().filter(|value| *value.get_ref() == 0) {

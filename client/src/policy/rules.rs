@@ -116,10 +116,14 @@ impl Policy {
             judged.push((units.span(), format!("a plan protects one of: {names}"), why));
         }
         if let (Some(list), Some(known)) = (&rules.models, &self.models) {
-            let meaning = format!("one of {} base models is trained, known by the SHA-256 of its weights", known.len());
-            let why = facts.weights.filter(|(weights, _)| !known.contains(weights)).map(|(weights, model)| {
-                format!("the plan trains {model}, whose weights have the digest {weights} (model.weights)")
-            });
+            let meaning =
+                format!("one of {} base models is trained, known by the SHA-256 of its weights", known.len());
+            let why =
+                facts.weights.filter(|(weights, _)| !known.contains(weights)).map(|(weights, model)| {
+                    format!(
+                        "the plan trains {model}, whose weights have the digest {weights} (model.weights)"
+                    )
+                });
             judged.push((list.span(), meaning, why));
         }
         if let Some(list) = &rules.plan_signers {
@@ -129,8 +133,10 @@ impl Policy {
             judged.push((list.span(), meaning, why.map(|why| format!("with theirs alone, {why}"))));
         }
         if let Some(list) = &rules.hours {
-            let meaning =
-                format!("this client takes part only in {} UTC; checked before every attempt", list.get_ref().join(", "));
+            let meaning = format!(
+                "this client takes part only in {} UTC; checked before every attempt",
+                list.get_ref().join(", ")
+            );
             judged.push((list.span(), meaning, None));
         }
         judged

@@ -127,8 +127,8 @@ fn lines_that_make_no_sense_are_refused_with_their_number() {
 fn hours_are_held_to_before_every_attempt_and_show_what_the_clock_says() {
     let text = "least_cohort = 3\nhours = [\"Mon-Fri 20:00-06:00\"]\n".to_owned();
     let policy = Policy::parse(Path::new("p.toml"), text).unwrap();
-    // Tuesday, 24 November 2026.
-    let noon = date(2026, 11, 24).at(12, 0, 0, 0).in_tz("UTC").unwrap().timestamp().as_second();
+    // Tuesday, 24 November 2026, 12:00 UTC.
+    let noon = 1_795_521_600;
     let refusal = policy.allows_at(noon).unwrap_err();
     assert_eq!(refusal.line, 2);
     assert!(refusal.why.contains("clock shows Tue 12:00 UTC"), "{}", refusal.why);

@@ -55,7 +55,10 @@ impl Trainer for Known {
 
 fn known(plan: &VerifiedPlan, patients: usize, value: impl Fn(usize) -> f32) -> Known {
     let dimension = plan.derived().manifest.dimension();
-    Known { gradients: (0..patients).map(|patient| vec![value(patient); dimension]).collect(), seen: Arc::default() }
+    Known {
+        gradients: (0..patients).map(|patient| vec![value(patient); dimension]).collect(),
+        seen: Arc::default(),
+    }
 }
 
 fn plan_that_draws(rate: f64) -> (VerifiedPlan, AdapterState) {
@@ -68,7 +71,11 @@ fn plan_that_draws(rate: f64) -> (VerifiedPlan, AdapterState) {
     (plan, state)
 }
 
-fn encode(plan: &VerifiedPlan, state: &AdapterState, trainer: &mut dyn Trainer) -> Result<RingVector, LotFailed> {
+fn encode(
+    plan: &VerifiedPlan,
+    state: &AdapterState,
+    trainer: &mut dyn Trainer,
+) -> Result<RingVector, LotFailed> {
     encode_lot(plan, trainer, state, &mut StdRng::seed_from_u64(7))
 }
 
@@ -87,8 +94,11 @@ fn logged(level: tracing::Level, run: impl FnOnce()) -> String {
     }
     let lines = Lines::default();
     let writer = lines.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(level).with_writer(move || writer.clone()).finish();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
     tracing::subscriber::with_default(subscriber, run);
     let bytes = lines.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
@@ -119,7 +129,8 @@ fn an_empty_lot_still_sends_noise() {
     assert_eq!(vector.len(), plan.derived().vector_len);
     let bits = plan.derived().ring.bits();
     let centered = consilium_crypto::encoding::centered_sum(vector.values(), bits);
-    let spread = (centered.iter().map(|value| (value * value) as f64).sum::<f64>() / centered.len() as f64).sqrt();
+    let spread =
+        (centered.iter().map(|value| (value * value) as f64).sum::<f64>() / centered.len() as f64).sqrt();
     let sigma = plan.derived().sigma_share;
     assert!((spread / sigma - 1.0).abs() < 0.25, "{spread} and {sigma}");
 }
@@ -148,7 +159,8 @@ fn who_has_opted_out_is_in_no_later_gradient() {
     let rows: String = (0..20).map(|patient| format!("p{patient},text,fracture\n")).collect();
     fs::write(folder.path().join("data.csv"), format!("id,text,label\n{rows}")).unwrap();
     let [text_column, label_column, patient_column] = ["text", "label", "id"].map(str::to_owned);
-    let config = DataConfig { path: folder.path().join("data.csv"), text_column, label_column, patient_column };
+    let config =
+        DataConfig { path: folder.path().join("data.csv"), text_column, label_column, patient_column };
     let data = Dataset::load(&config, &["fracture".to_owned()], 4).unwrap();
     let list = folder.path().join("opt-out.txt");
     let trainer = known(&plan, 20, |_| 0.01);

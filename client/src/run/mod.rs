@@ -27,11 +27,11 @@ use crate::{
     ledger::{LedgerError, LedgerFile},
     link::{Link, LinkEvent, Target},
     policy::Policy,
-    session::{Effect, Event, Input, Session},
+    session::{Effect, Event, Held, Input, Session},
     trainer::Trainer,
 };
 #[cfg(feature = "torch")]
-pub use start::StartError;
+pub use start::{StartError, open_journal};
 use worker::Worker;
 
 /// What a running client is made of.
@@ -69,6 +69,9 @@ pub enum RunError {
     /// The training thread could not be started.
     #[error("the training thread could not be started: {0}")]
     Thread(std::io::Error),
+    /// The state is older than what peers hold of it.
+    #[error("{0}")]
+    Restored(String),
     /// The coordinator is not to be worked with.
     #[error("{0}")]
     Stopped(String),
@@ -90,6 +93,29 @@ fn unix_s() -> i64 {
         Ok(since) => seconds(since),
         Err(before) => -seconds(before.duration()),
     }
+}
+
+/// Peers' adverts, in a job's folder.
+const PEERS: &str = "peers.bin";
+
+/// What is kept of the peers, of all jobs in a state folder.
+///
+/// # Errors
+///
+/// [`FileError`] when the folder or a file cannot be read, or a file is damaged.
+pub fn held_of_peers(state: &Path) -> Result<Held, FileError> {
+    let mut held = Held::default();
+    let folders = std::fs::read_dir(state).map_err(|source| FileError::io("read", state, source))?;
+    for folder in folders {
+        let path = folder.map_err(|source| FileError::io("read", state, source))?.path().join(PEERS);
+        if path.is_file() {
+            let bytes = std::fs::read(&path).map_err(|source| FileError::io("read", &path, source))?;
+            let damaged =
+                |bad: crate::session::BadHeld| std::io::Error::new(std::io::ErrorKind::InvalidData, bad);
+            held.extend(Held::read(&bytes).map_err(|bad| FileError::io("read", &path, damaged(bad)))?);
+        }
+    }
+    Ok(held)
 }
 
 const KEPT: &str = "adapter.bin";
@@ -153,6 +179,7 @@ impl Client {
                 match effect {
                     Effect::Record(event) => self.journal.append(&[event])?,
                     Effect::Debit(debit) => self.ledger.append(&debit)?,
+                    Effect::KeepPeers(bytes) => files::write_atomic(&self.state.join(PEERS), &bytes)?,
                     Effect::Say(say) => link.say(say).await,
                     Effect::Train { round, attempt, adapter } => {
                         tracing::info!(event = "joined", round, attempt);
@@ -180,11 +207,20 @@ impl Client {
                     Effect::Declined { round, attempt, code, why } => {
                         tracing::warn!(event = "declined", round, attempt, code, why);
                     }
+                    Effect::Outlook { round, attempt, last_round, outlook } => tracing::info!(
+                        event = "budget",
+                        round,
+                        attempt,
+                        epsilon_after = outlook.epsilon_after,
+                        total_after = outlook.total_after,
+                        last_round = last_round.min(self.plan.document().rounds.into()),
+                    ),
                     Effect::Reached { round, attempt, what } => tracing::info!(event = what, round, attempt),
                     Effect::Finished => {
                         tracing::info!(event = "finished");
                         return Ok(Outcome::Finished);
                     }
+                    Effect::Stop(why) if self.session.is_restored() => return Err(RunError::Restored(why)),
                     Effect::Stop(why) => return Err(RunError::Stopped(why)),
                 }
             }

@@ -1,12 +1,12 @@
 //! From a checked configuration to a running client.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use consilium_proto::ids::Id;
 use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use thiserror::Error;
 
-use super::{Client, kept_adapter};
+use super::{Client, held_of_peers, kept_adapter};
 use crate::{
     config::{DeltaError, Loaded, check_delta, trainer_spec},
     data::{DataError, Dataset, OptOut},
@@ -14,7 +14,8 @@ use crate::{
     journal::{Journal, JournalError},
     ledger::{Budget, LedgerError, LedgerFile},
     link::{ConnectError, Target},
-    session::{Recorded, Session, Start},
+    recover::behind_journal,
+    session::{Event, Recorded, Session, Start, restored},
     trainer::{Consenting, TorchTrainer, TrainError, Trainer},
 };
 
@@ -41,6 +42,9 @@ pub enum StartError {
     /// The link.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// The state is older than what peers hold of it.
+    #[error("{0}")]
+    Restored(String),
     /// A `δ` that is no promise to this many patients.
     #[error(transparent)]
     Delta(#[from] DeltaError),
@@ -60,9 +64,17 @@ impl Client {
         let state = config.job_folder(&plan);
         std::fs::create_dir_all(&state).map_err(|source| FileError::io("create", &state, source))?;
         let lock = FolderLock::acquire(&config.state)?;
-        let (journal, events) =
-            Journal::open(&state.join(JOURNAL), &belongs_to(&plan.document().job, &identity.id))?;
+        let (mut journal, events) = open_journal(&state, &plan.document().job, &identity.id)?;
+        let recorded = Recorded::from_events(&events);
+        if !recorded.restored().is_empty() {
+            return Err(StartError::Restored(restored(recorded.restored())));
+        }
         let (ledger, spent) = LedgerFile::open(&config.ledger(), &config.data.name, &mut UnwrapErr(SysRng))?;
+        if let Some(lost) = behind_journal(&events, &spent, &plan) {
+            let lost = vec![lost];
+            journal.append(&[Event::Restored { lost: lost.clone() }])?;
+            return Err(StartError::Restored(restored(&lost)));
+        }
         let document = plan.document();
         let most = document.task.max_records_per_patient as usize;
         let records = Dataset::load(&config.data.source(), &document.task.labels, most)?;
@@ -86,12 +98,26 @@ impl Client {
             plan: plan.clone(),
             ledger: spent,
             budget: policy.total_budget().map(|(epsilon, delta)| Budget { epsilon, delta }),
-            recorded: Recorded::from_events(&events),
+            recorded,
+            held: held_of_peers(&config.state)?,
             kept: kept_adapter(&state, &plan)?,
         })
         .map_err(StartError::Plan)?;
         Ok((Self { target, plan, policy, session, journal, ledger, state, trainer }, lock))
     }
+}
+
+/// The session's journal in a job's folder.
+///
+/// # Errors
+///
+/// [`JournalError`].
+pub fn open_journal(
+    folder: &Path,
+    job: &Id,
+    organization: &Id,
+) -> Result<(Journal<Event>, Vec<Event>), JournalError> {
+    Journal::open(&folder.join(JOURNAL), &belongs_to(job, organization))
 }
 
 fn belongs_to(job: &Id, organization: &Id) -> String {

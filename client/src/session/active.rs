@@ -26,6 +26,8 @@ use crate::ledger::Debit;
 pub(super) struct Active {
     pub(super) round: u32,
     attempt: u32,
+    announcement: Announcement,
+    context: Digest,
     participant: Participant,
     said: BTreeMap<u32, Vec<u8>>,
     /// The trained update, until the shares are there to mask it with.
@@ -48,12 +50,14 @@ impl Active {
             .binary_search(&identity.id)
             .map_err(|_| "this organization is not invited")?;
         let me = Position(u16::try_from(index).map_err(|e| e.to_string())?);
+        let context = *facts.ctx();
         let (participant, advert) =
             Participant::start(Arc::new(facts), me, identity.signing_key(), ledger, rng)
                 .map_err(|e| e.to_string())?;
         let said = BTreeMap::from([(Step::Advertise as u32, advert.clone())]);
         let (round, attempt) = (announcement.round, announcement.attempt);
-        Ok((Self { round, attempt, participant, said, update: None, chunks: None }, advert))
+        let (announcement, update, chunks) = (announcement.clone(), None, None);
+        Ok((Self { round, attempt, announcement, context, participant, said, update, chunks }, advert))
     }
 
     pub(super) fn is(&self, round: u32, attempt: u32) -> bool {
@@ -105,7 +109,13 @@ impl Session {
                         self.record(Event::Answered { round, attempt, body }, effects);
                         "answered"
                     }
-                    _ => "shared",
+                    _ => {
+                        // Before the deal: who reaches step 3 is held by all who dealt.
+                        let (plan, own) = (&self.plan, &self.identity.id);
+                        self.held.keep(&active.announcement, plan, &active.context, own, &message.body);
+                        effects.push(Effect::KeepPeers(self.held.to_bytes(&plan.digest())));
+                        "shared"
+                    }
                 };
                 effects.push(Effect::Say(say));
                 effects.push(Effect::Reached { round, attempt, what });

@@ -53,7 +53,8 @@ impl Held {
             return Err(BadHeld);
         }
         let file = File::decode(body).map_err(|_| BadHeld)?;
-        let entry = |held: HeldAdvert| Some(((held.member.parse().ok()?, digest_of(&held.plan_digest)?), held));
+        let entry =
+            |held: HeldAdvert| Some(((held.member.parse().ok()?, digest_of(&held.plan_digest)?), held));
         file.adverts.into_iter().map(entry).collect::<Option<BTreeMap<_, _>>>().map(Self).ok_or(BadHeld)
     }
 

@@ -6,12 +6,17 @@
 //! signed plan, the adapter must be the one that this client computed from published sums, and every message of the
 //! protocol is checked by the protocol's own client ([`Participant`]).
 //!
+//! Before the first attempt of a process, enough peers must have said what they hold of this client (`proof`): a state that was
+//! restored from an old copy is found, and takes part in nothing.
+//!
 //! One masked vector, one vote and one answer per attempt, ever: the attempt is recorded before the first key leaves, the
 //! debit and the header before the first masked byte, the vote and the answer before they are said. After a restart the
 //! attempt is sat out.
 
 mod active;
 mod event;
+mod held;
+mod proof;
 #[cfg(test)]
 mod tests;
 
@@ -29,9 +34,12 @@ use consilium_proto::{
 };
 use rand::CryptoRng;
 
-use crate::ledger::{Budget, Debit, LedgerState};
+use crate::ledger::{Budget, Debit, LedgerState, Outlook};
 use active::Active;
-pub use event::{Event, Recorded};
+pub use event::{Event, Lost, Recorded};
+pub use held::{BadHeld, Held};
+use proof::Proof;
+pub use proof::restored;
 
 /// What happened.
 #[derive(Debug)]
@@ -71,6 +79,8 @@ pub enum Effect {
     Record(Event),
     /// Debit the ledger, durably, before anything that follows.
     Debit(Box<Debit>),
+    /// Make this durable before anything that follows, in the place of what was kept: the job's file of peers' adverts.
+    KeepPeers(Vec<u8>),
     /// Say this to the coordinator.
     Say(Say),
     /// Draw a lot and train it from this adapter; come back with [`Input::Trained`]. Replaces whatever was training.
@@ -129,6 +139,17 @@ pub enum Effect {
         /// In words; stays here.
         why: String,
     },
+    /// What the attempt that is being joined leads to, for the log.
+    Outlook {
+        /// Round.
+        round: u32,
+        /// Attempt.
+        attempt: u32,
+        /// The last round that fits into every budget, if each takes one attempt from now on.
+        last_round: u64,
+        /// What is spent after it.
+        outlook: Outlook,
+    },
     /// A step was reached, for the log.
     Reached {
         /// Round.
@@ -154,6 +175,8 @@ pub struct Session {
     state: Arc<AdapterState>,
     applied_round: u32,
     recorded: Recorded,
+    held: Held,
+    proof: Proof,
     active: Option<Active>,
     /// Why this client joins nothing just now: a code and words.
     barred: Option<(&'static str, String)>,
@@ -187,6 +210,8 @@ pub struct Start {
     pub budget: Option<Budget>,
     /// The session's journal.
     pub recorded: Recorded,
+    /// What is kept of the peers, of all jobs.
+    pub held: Held,
     /// The adapter after the last applied round, if one was kept.
     pub kept: Option<(u32, AdapterState)>,
 }
@@ -202,6 +227,7 @@ impl Session {
             Some(kept) => kept,
             None => (0, initial_state(&start.plan).map_err(|e| e.to_string())?),
         };
+        let proof = if start.recorded.restored().is_empty() { Proof::default() } else { Proof::restored() };
         Ok(Self {
             identity: start.identity,
             roster: start.roster,
@@ -211,6 +237,8 @@ impl Session {
             state: Arc::new(state),
             applied_round,
             recorded: start.recorded,
+            held: start.held,
+            proof,
             active: None,
             barred: None,
             pending: None,
@@ -263,6 +291,11 @@ impl Session {
         (self.applied_round, &self.state)
     }
 
+    /// Whether peers hold later words of this organization than its state knows of.
+    pub fn is_restored(&self) -> bool {
+        self.proof.is_restored()
+    }
+
     /// The privacy ledger as this session sees it.
     pub fn ledger(&self) -> &LedgerState {
         &self.ledger
@@ -288,11 +321,14 @@ impl Session {
                     return;
                 }
                 effects.extend(self.evaluation.map(|again| Effect::Say(Say::Evaluation(again))));
+                self.ask(rng, effects);
                 self.want(welcome.released_round, effects);
                 if !self.fetching {
                     self.maybe_evaluate(effects);
                 }
             }
+            Heard::StateQueries(queries) => self.asked(&queries, effects),
+            Heard::StateStatements(statements) => self.answered(&statements, rng, effects),
             Heard::Announcement(signed) => {
                 self.pending = Some(signed);
                 if !self.fetching {
@@ -443,12 +479,18 @@ impl Session {
             );
             return effects.extend(decline("other-adapter", why));
         }
-        if let Err(refusal) =
-            self.ledger.admits(&self.plan, self.budget.map(|budget| (budget.epsilon, budget.delta)))
-        {
-            return effects.extend(decline("budget", refusal.to_string()));
+        let budget = self.budget.map(|budget| (budget.epsilon, budget.delta));
+        let outlook = match self.ledger.admits(&self.plan, budget) {
+            Ok(outlook) => outlook,
+            Err(refusal) => return effects.extend(decline("budget", refusal.to_string())),
+        };
+        if !self.proof.is_proven() {
+            // Joined as soon as enough peers have said what they hold of this client; never, if that is more than it knows.
+            self.pending = Some(signed);
+            return effects.push(Effect::Reached { round, attempt, what: "waits-for-witnesses" });
         }
         self.leave(effects);
+        effects.push(Effect::Outlook { round, attempt, last_round: outlook.last_round(round), outlook });
         self.join(&announcement, rng, effects);
     }
 

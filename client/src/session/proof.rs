@@ -78,12 +78,16 @@ impl Session {
         let mut statements = Vec::new();
         for query in &queries.queries {
             let Ok(about) = query.about.parse::<Id>() else { continue };
-            if about == self.identity.id || self.roster.organization(&about).is_none() || query.nonce.len() != NONCE {
+            if about == self.identity.id
+                || self.roster.organization(&about).is_none()
+                || query.nonce.len() != NONCE
+            {
                 continue;
             }
             let held = self.held.of(&about);
             let statement =
-                wire::StateStatement { about: query.about.clone(), nonce: query.nonce.clone(), held }.encode_to_vec();
+                wire::StateStatement { about: query.about.clone(), nonce: query.nonce.clone(), held }
+                    .encode_to_vec();
             let (key, me) = (self.identity.signing_key(), self.identity.id.as_str());
             let signature = sign(key, SIGNED_AS, &self.plan.digest(), me, &statement).0.to_vec();
             statements.push(wire::SignedStateStatement { from: String::new(), statement, signature });
@@ -118,7 +122,8 @@ impl Session {
         let why = restored(&lost);
         self.record(Event::Restored { lost }, effects);
         if let Some(signed) = self.pending.take()
-            && let Ok(Announcement { round, attempt, .. }) = Announcement::verify(&signed, &self.roster, &self.plan)
+            && let Ok(Announcement { round, attempt, .. }) =
+                Announcement::verify(&signed, &self.roster, &self.plan)
         {
             let code = "state-restored".to_owned();
             effects.push(Effect::Declined { round, attempt, code: code.clone(), why: why.clone() });
@@ -138,15 +143,26 @@ impl Session {
         }
         for held in &statement.held {
             let beyond = |word: &OwnWord| (held.round, held.attempt) > (word.round, word.attempt);
-            let known = held.plan_digest.as_slice().try_into().ok().and_then(|plan| self.proof.words.get(&Digest(plan)));
+            let known = held
+                .plan_digest
+                .as_slice()
+                .try_into()
+                .ok()
+                .and_then(|plan| self.proof.words.get(&Digest(plan)));
             // Most peers hold the same copy, and checking one is enough. Of another plan round and attempt are only claimed,
             // so there every copy is looked at.
             if known.is_some_and(|word| word.plan == self.plan.digest() && !beyond(word)) {
                 continue;
             }
-            let Some(word) = OwnWord::verify(held, &self.identity.id, &self.roster, &self.plan) else { continue };
+            let Some(word) = OwnWord::verify(held, &self.identity.id, &self.roster, &self.plan) else {
+                continue;
+            };
             let further = |before: &OwnWord| {
-                if word.plan == self.plan.digest() { beyond(before) } else { word.ledger.length > before.ledger.length }
+                if word.plan == self.plan.digest() {
+                    beyond(before)
+                } else {
+                    word.ledger.length > before.ledger.length
+                }
             };
             if self.proof.words.get(&word.plan).is_none_or(further) {
                 self.proof.words.insert(word.plan, word);

@@ -1,5 +1,7 @@
 //! The session against coordinators that lie, repeat themselves, or go away.
 
+mod restored;
+
 use std::collections::BTreeSet;
 
 use consilium_crypto::{
@@ -22,6 +24,7 @@ use consilium_proto::{
     roster::{Party, Roster},
     signed::{Kind as Document, Signatures, fingerprint},
 };
+use prost::Message as _;
 use rand::{SeedableRng as _, rngs::StdRng};
 
 use super::*;
@@ -220,12 +223,37 @@ impl Client {
     fn connect(&mut self, released_round: u32) -> Vec<Effect> {
         let effects = self.hand(Input::Connected);
         assert!(matches!(effects[..], [Effect::Say(Say::Hello(_))]), "{effects:?}");
-        let welcome = wire::Welcome {
+        let mut effects = self.hear(self.welcome(released_round));
+        // A new process asks the others what they hold of it; here they hold nothing.
+        let asks = |effect: &Effect| matches!(effect, Effect::Say(Say::StateQuery(_)));
+        if let Some(at) = effects.iter().position(asks)
+            && let Effect::Say(Say::StateQuery(query)) = effects.remove(at)
+        {
+            let statements = [0, 2].map(|from| self.nothing_held(from, &query.nonce)).to_vec();
+            effects.extend(self.hear(Heard::StateStatements(wire::StateStatements { statements })));
+        }
+        effects
+    }
+
+    fn welcome(&self, released_round: u32) -> Heard {
+        Heard::Welcome(wire::Welcome {
             roster_digest: self.consortium.roster.digest().0.to_vec(),
             plan_digest: self.consortium.plan.digest().0.to_vec(),
             released_round,
-        };
-        self.hand(Input::Heard(Heard::Welcome(welcome)))
+        })
+    }
+
+    fn nothing_held(&self, from: usize, nonce: &[u8]) -> wire::SignedStateStatement {
+        let about = name(ME).to_string();
+        let statement =
+            wire::StateStatement { about, nonce: nonce.to_vec(), held: Vec::new() }.encode_to_vec();
+        let Consortium { organizations, plan, .. } = &self.consortium;
+        let (key, from) = (organizations[from].signing_key(), name(from).to_string());
+        let signature =
+            consilium_crypto::sign::sign(key, "state-statement", &plan.digest(), &from, &statement)
+                .0
+                .to_vec();
+        wire::SignedStateStatement { from, statement, signature }
     }
 
     fn hand(&mut self, input: Input) -> Vec<Effect> {
@@ -256,7 +284,18 @@ impl Client {
 }
 
 fn started(consortium: &Consortium, events: &[Event], debits: &[Debit]) -> Session {
-    let ledger = LedgerState::from_debits(name(ME), [9; 32], debits.iter().cloned()).unwrap();
+    started_with(consortium, events, ledger_of(debits), Held::default())
+}
+
+fn ledger_of(debits: &[Debit]) -> LedgerState {
+    LedgerState::from_debits(name(ME), [9; 32], debits.iter().cloned()).unwrap()
+}
+
+fn initial(consortium: &Consortium) -> AdapterState {
+    initial_state(&consortium.plan).unwrap()
+}
+
+fn started_with(consortium: &Consortium, events: &[Event], ledger: LedgerState, held: Held) -> Session {
     Session::new(Start {
         identity: consortium.organizations[ME].clone(),
         roster: consortium.roster.clone(),
@@ -264,6 +303,7 @@ fn started(consortium: &Consortium, events: &[Event], debits: &[Debit]) -> Sessi
         ledger,
         budget: None,
         recorded: Recorded::from_events(events),
+        held,
         kept: None,
     })
     .unwrap()
@@ -278,11 +318,16 @@ fn words(effects: &[Effect]) -> Vec<String> {
             Effect::Record(Event::Header { .. }) => "record header".into(),
             Effect::Record(Event::Voted { .. }) => "record voted".into(),
             Effect::Record(Event::Answered { .. }) => "record answered".into(),
+            Effect::Record(Event::Restored { .. }) => "record restored".into(),
+            Effect::Record(Event::Recovering { .. } | Event::Recovered { .. }) => "record recovery".into(),
+            Effect::KeepPeers(_) => "keep peers".into(),
             Effect::Debit(_) => "debit".into(),
             Effect::Say(Say::Protocol(message)) => format!("say {}", message.step),
             Effect::Say(Say::Refusal(refusal)) => format!("refuse {}", refusal.code),
             Effect::Say(Say::Evaluation(_)) => "say evaluation".into(),
             Effect::Say(Say::Hello(_)) => "say hello".into(),
+            Effect::Say(Say::StateQuery(_)) => "say query".into(),
+            Effect::Say(Say::StateStatements(_)) => "say statements".into(),
             Effect::Train { .. } => "train".into(),
             Effect::StopTraining => "stop training".into(),
             Effect::Upload { .. } => "upload".into(),
@@ -291,7 +336,7 @@ fn words(effects: &[Effect]) -> Vec<String> {
             Effect::Evaluate { round, .. } => format!("evaluate {round}"),
             Effect::Finished => "finished".into(),
             Effect::Stop(why) => format!("stop: {why}"),
-            Effect::Declined { .. } | Effect::Reached { .. } => String::new(),
+            Effect::Declined { .. } | Effect::Reached { .. } | Effect::Outlook { .. } => String::new(),
         })
         .filter(|word| !word.is_empty())
         .collect()
@@ -412,7 +457,7 @@ fn every_word_is_recorded_before_it_is_said() {
     let Through { mut others, client, effects, .. } = through(1, 1, 5);
     let all: Vec<_> = effects.iter().map(|effects| words(effects)).collect();
     assert_eq!(all[0], ["record joined", "say 1", "train"]);
-    assert_eq!(all[1], ["say 2"]);
+    assert_eq!(all[1], ["keep peers", "say 2"]);
     assert_eq!(all[2], ["debit", "record header", "say 3"]);
     assert_eq!(all[3], ["record voted", "say 4"]);
     assert_eq!(all[4], ["record answered", "say 5", "stop training"]);
@@ -625,7 +670,13 @@ fn an_attempt_that_would_pass_the_budget_is_refused_before_anything_leaves() {
     let derived = Consortium::new().plan.derived().clone();
     let one = derived.guarantees(1, 1e-5).unwrap().central;
     let mut client = Client::of(Consortium::with(one * 1.01));
-    assert_eq!(words(&client.announce(1, 1)), ["record joined", "say 1", "train"]);
+    let effects = client.announce(1, 1);
+    assert_eq!(words(&effects), ["record joined", "say 1", "train"]);
+    let last = effects.iter().find_map(|effect| match effect {
+        Effect::Outlook { last_round, .. } => Some(*last_round),
+        _ => None,
+    });
+    assert_eq!(last, Some(1), "it says which round will be the last");
     // The attempt reaches its debit; the next one would be too much.
     client.debits.push(Debit::of(&client.consortium.plan, 1, 1));
     client.restart();
@@ -714,4 +765,57 @@ fn the_records_have_distinct_names_that_survive_their_text() {
     let back: Vec<Event> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(back, client.journal);
     assert_eq!(Recorded::from_events(&back), Recorded::from_events(&client.journal));
+}
+
+#[test]
+fn an_organizations_own_hours_keep_it_from_joining() {
+    let mut client = Client::new();
+    client.session.bar(Some(("hours", "policy.toml:2: `hours = [...]` forbids this".into())));
+    assert_declined(&client.announce(1, 1), "hours");
+    assert!(client.journal.is_empty());
+    // Asked again when the clock says otherwise, and of what it has joined it finishes.
+    client.session.bar(None);
+    assert_eq!(words(&client.announce(1, 1)), ["record joined", "say 1", "train"]);
+    client.session.bar(Some(("hours", String::new())));
+    assert_eq!(words(&client.announce(1, 1)), ["say 1"]);
+}
+
+#[test]
+fn words_and_sizes_do_not_depend_on_the_data() {
+    // The same client and coordinator twice; only what was trained differs, from a lot of nobody to the largest there is.
+    let run = |fill: u32| {
+        let mut client = Client::new();
+        let announcement = client.consortium.announce(1, 1, &client.state());
+        let mut effects = client.announce(1, 1);
+        let mut others = Others::join(&client.consortium, &announcement);
+        let mut said_all = Vec::new();
+        for step in 1..=5 {
+            if step > 1 {
+                let word = said(&effects, step - 1);
+                let delivery = others.next(&client.consortium, &word);
+                effects = client.hear(Heard::Protocol(delivery));
+            }
+            if step == 3 {
+                let zeros = zeros(&client.consortium);
+                let values = vec![fill; zeros.len()];
+                let update = Ok(RingVector::new(zeros.width(), values).unwrap());
+                effects = client.hand(Input::Trained { round: 1, attempt: 1, update });
+            }
+            let says = effects.iter().filter_map(|effect| match effect {
+                Effect::Say(say) => Some(wire::ClientMessage { kind: Some(say.clone()) }.encode_to_vec()),
+                _ => None,
+            });
+            said_all.push(says.collect::<Vec<_>>());
+        }
+        (said_all, client.debits)
+    };
+    let ((quiet, debits), (loud, same_debits)) = (run(0), run((1 << 24) - 1));
+    // Up to the masked vector every byte is the same; from there on, digests and signatures differ, and no length does.
+    assert_eq!(quiet[..2], loud[..2]);
+    assert_ne!(quiet[2], loud[2]);
+    let lengths = |said: &[Vec<Vec<u8>>]| -> Vec<Vec<usize>> {
+        said.iter().map(|step| step.iter().map(Vec::len).collect()).collect()
+    };
+    assert_eq!(lengths(&quiet), lengths(&loud));
+    assert_eq!(debits, same_debits, "what is debited follows from the plan alone");
 }

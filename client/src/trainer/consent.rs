@@ -37,7 +37,8 @@ impl<T: Trainer> Trainer for Consenting<T> {
         each: &mut dyn FnMut(PatientGradient<'_>),
     ) -> Result<(), TrainError> {
         let out = self.opt_out.read()?;
-        let patients: Vec<usize> = patients.iter().copied().filter(|patient| !out.contains(patient)).collect();
+        let patients: Vec<usize> =
+            patients.iter().copied().filter(|patient| !out.contains(patient)).collect();
         self.trainer.lot(adapter, &patients, each)
     }
 

@@ -430,7 +430,9 @@ fn what_does_not_fit_is_refused_by_name() {
     let mut huge = adapter.clone();
     huge.values_mut("head.weight").unwrap().fill(f32::MAX);
     let mut finite = Vec::new();
-    trainer.lot(&huge, &[0], &mut |patient| finite.push(patient.gradient.iter().all(|g| g.is_finite()))).unwrap();
+    trainer
+        .lot(&huge, &[0], &mut |patient| finite.push(patient.gradient.iter().all(|g| g.is_finite())))
+        .unwrap();
     assert_eq!(finite, [false], "handed over as it is: whoever sums it leaves the patient out");
     assert!(matches!(trainer.evaluate(&adapter, None), Err(TrainError::NoTestSet)));
 

@@ -45,12 +45,20 @@ fn copy(consortium: &Consortium, announcement: &Announcement, advert: &[u8]) -> 
 }
 
 /// A statement of a peer about the session's organization.
-fn statement(consortium: &Consortium, from: usize, nonce: &[u8], held: &[HeldAdvert]) -> wire::SignedStateStatement {
+fn statement(
+    consortium: &Consortium,
+    from: usize,
+    nonce: &[u8],
+    held: &[HeldAdvert],
+) -> wire::SignedStateStatement {
     let statement =
-        StateStatement { about: name(ME).to_string(), nonce: nonce.to_vec(), held: held.to_vec() }.encode_to_vec();
+        StateStatement { about: name(ME).to_string(), nonce: nonce.to_vec(), held: held.to_vec() }
+            .encode_to_vec();
     let (key, plan) = (consortium.organizations[from].signing_key(), consortium.plan.digest());
     let signature =
-        consilium_crypto::sign::sign(key, "state-statement", &plan, name(from).as_str(), &statement).0.to_vec();
+        consilium_crypto::sign::sign(key, "state-statement", &plan, name(from).as_str(), &statement)
+            .0
+            .to_vec();
     wire::SignedStateStatement { from: name(from).to_string(), statement, signature }
 }
 
@@ -85,19 +93,24 @@ fn a_lost_or_restored_state_is_found_whichever_part_of_it_is_old() {
         let Before { consortium, debits, copy, .. } = before();
         let ledger = if has_ledger { ledger_of(&debits) } else { empty() };
         let (mut client, nonce) = fresh(consortium, &[], ledger);
-        let answers = [0, 2].map(|from| statement(&client.consortium, from, &nonce, std::slice::from_ref(&copy)));
+        let answers =
+            [0, 2].map(|from| statement(&client.consortium, from, &nonce, std::slice::from_ref(&copy)));
         assert!(words(&client.announce(3, 1)).is_empty(), "it waits");
         let effects = client.hear(told(answers.to_vec()));
         let words = words(&effects);
         assert_eq!(words[..2], ["record restored", "refuse state-restored"], "{words:?}");
-        assert!(words[2].contains("older than what its peers hold") && words[2].contains("state recover"), "{words:?}");
+        assert!(
+            words[2].contains("older than what its peers hold") && words[2].contains("state recover"),
+            "{words:?}"
+        );
         assert_eq!(words.len(), 3);
         assert!(client.session.is_restored());
         let recorded = Recorded::from_events(&client.journal);
         assert_eq!((client.journal.len(), recorded.restored()[0].round), (1, 2));
         // What is there is not charged again.
         let ledger = client.session.ledger();
-        let charged = crate::recover::charges(&recorded, ledger, &client.consortium.plan, &[], false).unwrap();
+        let charged =
+            crate::recover::charges(&recorded, ledger, &client.consortium.plan, &[], false).unwrap();
         assert_eq!((charged.0.len(), charged.1), (usize::from(!has_ledger), Some((2, 1))));
     }
     // Of a ledger alone that is older than its own journal nobody else need say a word.
@@ -142,11 +155,13 @@ fn a_coordinator_that_loses_answers_gains_nothing() {
     let own = of(&client, ME, &nonce);
     let old = of(&client, 2, &[0; 32]);
     let about_another = {
-        let statement =
-            StateStatement { about: name(0).to_string(), nonce: nonce.clone(), held: Vec::new() }.encode_to_vec();
+        let statement = StateStatement { about: name(0).to_string(), nonce: nonce.clone(), held: Vec::new() }
+            .encode_to_vec();
         let (key, plan) = (client.consortium.organizations[2].signing_key(), client.consortium.plan.digest());
         let signature =
-            consilium_crypto::sign::sign(key, "state-statement", &plan, name(2).as_str(), &statement).0.to_vec();
+            consilium_crypto::sign::sign(key, "state-statement", &plan, name(2).as_str(), &statement)
+                .0
+                .to_vec();
         wire::SignedStateStatement { from: name(2).to_string(), statement, signature }
     };
     let stranger = wire::SignedStateStatement { from: "nobody".into(), ..honest.clone() };
@@ -171,7 +186,8 @@ fn nobody_can_make_a_healthy_client_stop() {
     let facts = Arc::new(announcement.facts(&consortium.roster, &consortium.plan).unwrap());
     let far = LedgerHead { length: 900, salted_head: Digest([1; 32]) };
     let key = consortium.organizations[2].signing_key();
-    let (_, theirs) = Participant::start(facts, Position(2), key, far, &mut StdRng::seed_from_u64(5)).unwrap();
+    let (_, theirs) =
+        Participant::start(facts, Position(2), key, far, &mut StdRng::seed_from_u64(5)).unwrap();
     let mut lies = Vec::new();
     // A copy of a peer's own advert, an advert of this client with another ledger, and its real advert in another attempt's place.
     lies.push(self::copy(&consortium, &announcement, &theirs));
@@ -196,7 +212,11 @@ fn nobody_can_make_a_healthy_client_stop() {
         statement(&client.consortium, 2, &nonce, std::slice::from_ref(&copy)),
     ];
     let joined = words(&client.hear(told(statements)));
-    assert_eq!(joined, ["record joined", "say 1", "train"], "its own word of round 2 is no more than it knows");
+    assert_eq!(
+        joined,
+        ["record joined", "say 1", "train"],
+        "its own word of round 2 is no more than it knows"
+    );
     assert_eq!(client.journal.len(), recorded + 1);
 }
 
@@ -204,7 +224,8 @@ fn nobody_can_make_a_healthy_client_stop() {
 fn a_consortium_that_starts_for_the_first_time_holds_nothing_and_begins() {
     let (mut client, nonce) = fresh(Consortium::new(), &[], empty());
     // Unproven itself, it answers the others.
-    let asked = |about: usize| wire::StateQuery { about: name(about).to_string(), nonce: vec![about as u8; 32] };
+    let asked =
+        |about: usize| wire::StateQuery { about: name(about).to_string(), nonce: vec![about as u8; 32] };
     let strange = wire::StateQuery { about: "nobody".into(), nonce: vec![9; 32] };
     let queries = vec![asked(0), asked(ME), asked(2), strange];
     let effects = client.hear(Heard::StateQueries(wire::StateQueries { queries }));
@@ -284,7 +305,11 @@ impl Disk {
         LedgerFile::open(&self.folder.path().join("ledger.journal"), &name(ME), &mut rand::rng()).unwrap()
     }
 
-    fn recover(&self, plan: &VerifiedPlan, elsewhere: bool) -> Result<crate::recover::Recovery, RecoverError> {
+    fn recover(
+        &self,
+        plan: &VerifiedPlan,
+        elsewhere: bool,
+    ) -> Result<crate::recover::Recovery, RecoverError> {
         let ((mut journal, events), (mut file, mut ledger)) = (self.journal(), self.ledger());
         recover(&Recorded::from_events(&events), (&mut file, &mut ledger), &mut journal, plan, &[], elsewhere)
     }
@@ -313,7 +338,11 @@ fn recovering_charges_the_gap_in_full_and_fences_every_attempt_that_peers_hold()
     let heard = answers(&client, &nonce);
     client.hear(heard);
     let lost = lost_of(&client.journal);
-    assert_eq!((lost.len(), lost[0].round, lost[0].attempt, lost[0].length), (1, 3, 2, 4), "the furthest counts");
+    assert_eq!(
+        (lost.len(), lost[0].round, lost[0].attempt, lost[0].length),
+        (1, 3, 2, 4),
+        "the furthest counts"
+    );
 
     let disk = Disk::new(&client.journal);
     let plan = client.consortium.plan.clone();
@@ -385,18 +414,26 @@ fn another_jobs_advert_counts_too_unless_the_operator_says_that_it_was_other_dat
     let (consortium, other) = (Consortium::new(), Consortium::with(999.0));
     let announcement = other.announce(2, 1, &initial(&other));
     let facts = Arc::new(announcement.facts(&other.roster, &other.plan).unwrap());
-    let (key, head) = (other.organizations[ME].signing_key(), LedgerHead { length: 50, salted_head: Digest([2; 32]) });
+    let (key, head) =
+        (other.organizations[ME].signing_key(), LedgerHead { length: 50, salted_head: Digest([2; 32]) });
     let (_, advert) =
         Participant::start(facts, Position(ME as u16), key, head, &mut StdRng::seed_from_u64(6)).unwrap();
     let copy = copy(&other, &announcement, &advert);
     let (mut client, nonce) = fresh(consortium, &[], empty());
     let answers = |client: &Client, nonce: &[u8]| {
-        told([0, 2].map(|from| statement(&client.consortium, from, nonce, std::slice::from_ref(&copy))).to_vec())
+        told(
+            [0, 2]
+                .map(|from| statement(&client.consortium, from, nonce, std::slice::from_ref(&copy)))
+                .to_vec(),
+        )
     };
     let heard = answers(&client, &nonce);
     let effects = words(&client.hear(heard));
     assert_eq!(effects[0], "record restored");
-    assert!(effects[1].contains("ledger of 50 debits") && effects[1].contains("another data set"), "{effects:?}");
+    assert!(
+        effects[1].contains("ledger of 50 debits") && effects[1].contains("another data set"),
+        "{effects:?}"
+    );
 
     let disk = Disk::new(&client.journal);
     let plan = client.consortium.plan.clone();

@@ -241,11 +241,7 @@ fn add(pending: &mut BTreeMap<usize, Pending>, patient: usize, gradient: &[f32],
     sum.seen += 1;
 }
 
-fn finish(
-    pending: &mut BTreeMap<usize, Pending>,
-    patient: usize,
-    each: &mut dyn FnMut(PatientGradient<'_>),
-) {
+fn finish(pending: &mut BTreeMap<usize, Pending>, patient: usize, each: &mut dyn FnMut(PatientGradient<'_>)) {
     let Some(sum) = pending.remove(&patient) else { return };
     let loss = (sum.loss / sum.seen as f64) as f32;
     each(PatientGradient {
