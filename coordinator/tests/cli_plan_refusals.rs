@@ -26,9 +26,9 @@ fn a_plan_that_does_not_work_is_refused_and_one_that_does_is_proposed() {
     };
     for (text, words) in [
         (
-            broken("epsilon = 6.0", "epsilon = 2.0"),
+            broken("epsilon = 6.0", "epsilon = 3.0"),
             vec![
-                "privacy.epsilon is 2",
+                "privacy.epsilon is 3",
                 "needs 11: 10 rounds and 1 in reserve",
                 "z_eff = √(h·σ_i² − 6.25)/Δ",
                 "privacy.noise_multiplier = ",
@@ -40,7 +40,10 @@ fn a_plan_that_does_not_work_is_refused_and_one_that_does_is_proposed() {
             broken(ring, "ring_bits = 9"),
             vec!["encoding.ring_bits is 9", "could wrap", "⌊log₂ 2(n·B", ring, "(was 9)"],
         ),
-        (broken(scale, "scale = 1.0"), vec!["σ_i = √((z·Δ)² + 2.5²)/√h", "encoding.scale = "]),
+        (
+            broken(scale, "scale = 1.0").replace("noise_multiplier = 0.7", "noise_multiplier = 0.1"),
+            vec!["σ_i = √((z·Δ)² + 2.5²)/√h", "encoding.scale = "],
+        ),
         (
             broken("colluders = 1", "colluders = 0\nallow_no_colluders = true")
                 .replace("allow_no_colluders = false\n", "")

@@ -117,7 +117,10 @@ fn each_broken_bound_is_refused_with_its_arithmetic_and_a_plan_that_works() {
             &["encoding.ring_bits = 19 (was 15)"],
         ),
         (
-            |plan| plan.encoding.scale = 1.0,
+            |plan| {
+                plan.encoding.scale = 1.0;
+                plan.privacy.noise_multiplier = 0.1;
+            },
             &["σ_i = √((z·Δ)² + 2.5²)/√h", "must be above 2.5", "h = 3"],
             &["encoding.scale = "],
         ),
@@ -127,7 +130,7 @@ fn each_broken_bound_is_refused_with_its_arithmetic_and_a_plan_that_works() {
                 plan.privacy.expected_lot = 400.0;
                 plan.cohort.colluders = 3;
             },
-            &["cohort.colluders is 3", "r = ⌊(n + t_c)/2⌋ + 1"],
+            &["cohort.min_survivors is 4", "h = m_min − max(t_c, 1) = 4 − 3 = 1"],
             &["cohort.colluders = 2 (was 3)"],
         ),
         (

@@ -29,10 +29,10 @@ pub(in crate::cli) struct Curve {
     #[arg(long, value_name = "T", value_parser = steps())]
     steps: u64,
     /// δ, the probability with which the promise may fail.
-    #[arg(long, value_name = "D", value_parser = delta, allow_negative_numbers = true)]
+    #[arg(long, value_name = "D", value_parser = delta, allow_hyphen_values = true)]
     delta: f64,
     /// A budget ε to compare with: how many steps it pays for.
-    #[arg(long, value_name = "E", value_parser = positive, allow_negative_numbers = true)]
+    #[arg(long, value_name = "E", value_parser = positive, allow_hyphen_values = true)]
     budget: Option<f64>,
     /// Points of the curve; each costs a fraction of a second.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(2..=1000))]

@@ -26,7 +26,7 @@ pub(in crate::cli) struct Epsilon {
     #[arg(long, value_name = "T", value_parser = steps())]
     steps: u64,
     /// δ, the probability with which the promise may fail.
-    #[arg(long, value_name = "D", value_parser = delta, allow_negative_numbers = true)]
+    #[arg(long, value_name = "D", value_parser = delta, allow_hyphen_values = true)]
     delta: f64,
     /// Print JSON.
     #[arg(long)]

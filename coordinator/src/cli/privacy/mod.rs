@@ -42,22 +42,22 @@ impl Privacy {
 #[derive(Debug, Args)]
 struct MechanismArgs {
     /// Probability q with which each patient is drawn into a lot; above 0 and at most 1.
-    #[arg(long, value_name = "Q", value_parser = sampling_rate, allow_negative_numbers = true)]
+    #[arg(long, value_name = "Q", value_parser = sampling_rate, allow_hyphen_values = true)]
     sampling_rate: f64,
     /// Noise multiplier z of a continuous Gaussian: standard deviation over sensitivity; 0.01 to 10⁶.
     #[arg(
-        long, value_name = "Z", value_parser = noise_multiplier, allow_negative_numbers = true,
+        long, value_name = "Z", value_parser = noise_multiplier, allow_hyphen_values = true,
         required_unless_present = "discrete_sigma", conflicts_with = "discrete_sigma"
     )]
     noise_multiplier: Option<f64>,
     /// Or the real mechanism: the scale σ_i of one organization's discrete Gaussian, ring units, at least 2.5.
     #[arg(
-        long, value_name = "SIGMA", value_parser = discrete_sigma, allow_negative_numbers = true,
+        long, value_name = "SIGMA", value_parser = discrete_sigma, allow_hyphen_values = true,
         requires_all = ["sensitivity", "dimension"]
     )]
     discrete_sigma: Option<f64>,
     /// Its sensitivity Δ, ring units.
-    #[arg(long, value_name = "DELTA", value_parser = positive, allow_negative_numbers = true, requires = "discrete_sigma")]
+    #[arg(long, value_name = "UNITS", value_parser = positive, allow_hyphen_values = true, requires = "discrete_sigma")]
     sensitivity: Option<f64>,
     /// Coordinates of the encoded vector: trained ones, and two metrics.
     #[arg(long, value_name = "D", value_parser = clap::value_parser!(u64).range(1..=1 << 40), requires = "discrete_sigma")]

@@ -16,13 +16,13 @@ Example:
   consilium privacy noise --epsilon 4 --delta 1e-5 --sampling-rate 0.05 --steps 60")]
 pub(in crate::cli) struct Noise {
     /// The budget ε.
-    #[arg(long, value_name = "E", value_parser = positive, allow_negative_numbers = true)]
+    #[arg(long, value_name = "E", value_parser = positive, allow_hyphen_values = true)]
     epsilon: f64,
     /// δ, the probability with which the promise may fail.
-    #[arg(long, value_name = "D", value_parser = delta, allow_negative_numbers = true)]
+    #[arg(long, value_name = "D", value_parser = delta, allow_hyphen_values = true)]
     delta: f64,
     /// Probability q with which each patient is drawn into a lot; above 0 and at most 1.
-    #[arg(long, value_name = "Q", value_parser = sampling_rate, allow_negative_numbers = true)]
+    #[arg(long, value_name = "Q", value_parser = sampling_rate, allow_hyphen_values = true)]
     sampling_rate: f64,
     /// Steps T that the budget must pay for, retries included; at most 10⁹.
     #[arg(long, value_name = "T", value_parser = steps())]
