@@ -269,8 +269,73 @@ impl Deal {
         Some(Parcel { sealed, commitments: *commitments, path })
     }
 
-    /// The commitments, by recipient: all that matters once everyone has its shares.
-    pub(in crate::secagg) fn into_commitments(self) -> BTreeMap<Position, Commitments> {
-        self.entries.into_iter().map(|(recipient, (_, commitments))| (recipient, commitments)).collect()
+    /// The leaves, by recipient: all that matters once everyone has its shares.
+    pub(in crate::secagg) fn into_leaves(self) -> DealtLeaves {
+        let leaf = |(recipient, (sealed, commitments)): (_, (Vec<u8>, _))| {
+            (recipient, (Digest::of(&sealed), commitments))
+        };
+        DealtLeaves(self.entries.into_iter().map(leaf).collect())
+    }
+}
+
+/// What a deal's tree is made of, without the boxes: enough to hold a released share against, and to show anybody that it
+/// is not the dealt one.
+#[derive(Debug)]
+pub(in crate::secagg) struct DealtLeaves(BTreeMap<Position, (Digest, Commitments)>);
+
+impl DealtLeaves {
+    pub(in crate::secagg) fn commitments(&self, recipient: Position) -> Option<&Commitments> {
+        self.0.get(&recipient).map(|(_, commitments)| commitments)
+    }
+
+    /// The recipients' leaves with their paths. Builds the tree again: for evidence only.
+    pub(in crate::secagg) fn leaves(&self, attempt: &Attempt, recipients: &[Position]) -> Vec<DealtLeaf> {
+        let tree = Tree::new(attempt.positions().map(|position| match self.0.get(&position) {
+            Some((sealed, commitments)) => commitments.leaf_of(sealed),
+            None => empty_leaf(),
+        }));
+        let leaf = |recipient: &Position| {
+            let (sealed, commitments) = *self.0.get(recipient)?;
+            Some(DealtLeaf { sealed, commitments, path: tree.path(recipient.index()) })
+        };
+        recipients.iter().filter_map(leaf).collect()
+    }
+}
+
+/// One leaf of a dealer's tree, with the box's digest in place of the box.
+#[derive(Clone, Debug)]
+pub(in crate::secagg) struct DealtLeaf {
+    sealed: Digest,
+    pub(in crate::secagg) commitments: Commitments,
+    path: Vec<Digest>,
+}
+
+impl DealtLeaf {
+    pub(in crate::secagg) fn write(&self, w: &mut Writer) {
+        w.digest(&self.sealed);
+        write_commitments(w, &self.commitments);
+        self.path.iter().for_each(|sibling| {
+            w.digest(sibling);
+        });
+    }
+
+    /// Reads the leaf at `recipient`'s place.
+    pub(in crate::secagg) fn read(
+        r: &mut Reader<'_>,
+        attempt: &Attempt,
+        recipient: Position,
+    ) -> Result<Self, CodecError> {
+        let sealed = r.digest("sealed share's digest")?;
+        let commitments = read_commitments(r)?;
+        let length = merkle::path_len(usize::from(attempt.params().n()), recipient.index());
+        let path = (0..length).map(|_| r.digest("path")).collect::<Result<_, _>>()?;
+        Ok(Self { sealed, commitments, path })
+    }
+
+    /// Whether it stands at the recipient's place under the dealer's root.
+    pub(in crate::secagg) fn is_under(&self, root: &Digest, attempt: &Attempt, recipient: Position) -> bool {
+        let (leaves, index) = (usize::from(attempt.params().n()), recipient.index());
+        let leaf = self.commitments.leaf_of(&self.sealed);
+        merkle::root_of_path(leaves, index, leaf, &self.path).as_ref() == Some(root)
     }
 }
