@@ -4,8 +4,9 @@
 //! - [`store`]: what must not be forgotten;
 //! - [`service`]: sockets, TLS, gRPC, and the one thread where machine and store meet;
 //! - [`cli`]: the operator's terminal;
-//! - [`process`], [`config`] and [`files`]: how it starts and stops.
+//! - [`process`], [`config`], [`chain`] and [`files`]: how it starts and stops.
 
+pub mod chain;
 pub mod cli;
 pub mod config;
 pub mod files;

@@ -57,6 +57,7 @@ impl Client {
         let state = config.job_folder(&plan);
         std::fs::create_dir_all(&state).map_err(|source| FileError::io("create", &state, source))?;
         let lock = FolderLock::acquire(&config.state)?;
+        config.remember_roster(&roster)?;
         let (journal, events) =
             Journal::open(&state.join(JOURNAL), &belongs_to(&plan.document().job, &identity.id))?;
         let (ledger, spent) = LedgerFile::open(&config.ledger(), &config.data.name, &mut UnwrapErr(SysRng))?;

@@ -11,6 +11,7 @@
 //! attempt is sat out.
 
 mod active;
+mod check;
 mod event;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use rand::CryptoRng;
 
 use crate::ledger::{Budget, Debit, LedgerState};
 use active::Active;
+use check::Check;
 pub use event::{Event, Recorded};
 
 /// What happened.
@@ -343,14 +345,14 @@ impl Session {
     fn release(&mut self, signed: &wire::SignedReleaseHead, sum: &[u8], effects: &mut Vec<Effect>) {
         let head = match VerifiedHead::verify(signed, &self.roster, &self.plan) {
             Ok(head) => head,
-            Err(refused) => return effects.push(Effect::Stop(refused.to_string())),
+            Err(refused) => return effects.push(stop(refused.check(), &refused)),
         };
         if head.round <= self.applied_round {
             return;
         }
         let mut next = AdapterState::clone(&self.state);
         match head.replay(&self.plan, &mut next, sum) {
-            Err(refused) => effects.push(Effect::Stop(refused.to_string())),
+            Err(refused) => effects.push(stop(refused.check(), &refused)),
             Ok(metrics) => {
                 self.state = Arc::new(next);
                 self.applied_round = head.round;
@@ -394,7 +396,7 @@ impl Session {
         let Some(signed) = self.pending.take() else { return };
         let announcement = match Announcement::verify(&signed, &self.roster, &self.plan) {
             Ok(announcement) => announcement,
-            Err(refused) => return effects.push(Effect::Stop(refused.to_string())),
+            Err(refused) => return effects.push(stop(refused.check(), &refused)),
         };
         let (round, attempt) = (announcement.round, announcement.attempt);
         if let Some(active) = self.active.as_ref().filter(|active| active.is(round, attempt)) {
@@ -402,8 +404,9 @@ impl Session {
             return effects.extend(active.again(Step::Advertise));
         }
         let decline = |code: &'static str, why: String| {
-            let said = Effect::Say(Say::Refusal(wire::Refusal { round, attempt, code: code.into() }));
-            [Effect::Declined { round, attempt, code: code.into(), why }, said]
+            let refusal = wire::Refusal { round, attempt, code: code.into(), complaint: Vec::new() };
+            let why = Check(code).words(why);
+            [Effect::Declined { round, attempt, code: code.into(), why }, Effect::Say(Say::Refusal(refusal))]
         };
         if (round, attempt) < self.recorded.fence {
             let (r, a) = self.recorded.fence;
@@ -421,15 +424,17 @@ impl Session {
             let why = "this client has helped to open an attempt of this round already".into();
             return effects.extend(decline("answered-already", why));
         }
-        if announcement.adapter != self.state.adapter_digest()
-            || announcement.optimizer != self.state.optimizer_digest()
-        {
-            let why = format!(
-                "round {round} was announced from adapter {}, and this client computed {} from the published sums",
-                announcement.adapter,
-                self.state.adapter_digest()
-            );
-            return effects.extend(decline("other-adapter", why));
+        let (adapter, optimizer) = (self.state.adapter_digest(), self.state.optimizer_digest());
+        for (code, what, told, own) in [
+            ("other-adapter", "adapter", announcement.adapter, adapter),
+            ("other-optimizer", "optimizer state", announcement.optimizer, optimizer),
+        ] {
+            if told != own {
+                let why = format!(
+                    "round {round} was announced from {what} {told}, and this client computed {own} from the published sums"
+                );
+                return effects.extend(decline(code, why));
+            }
         }
         if let Err(refusal) =
             self.ledger.admits(&self.plan, self.budget.map(|budget| (budget.epsilon, budget.delta)))
@@ -466,6 +471,11 @@ impl Session {
     }
 }
 
+fn stop(check: &str, why: &dyn std::fmt::Display) -> Effect {
+    Effect::Stop(check::coordinators_doing(check, why))
+}
+
 fn other_documents() -> String {
-    "the coordinator runs another roster or plan than this client verified; compare fingerprints with the operator".into()
+    let why = "the coordinator runs another roster or plan than this client verified; compare fingerprints with the operator";
+    Check("other-documents").words(why)
 }

@@ -30,6 +30,7 @@ use consilium_crypto::{
 };
 use consilium_proto::{
     PROTOCOL_VERSION,
+    evidence::Evidence,
     identity::Identity,
     ids::Id,
     plan::{Guarantees, VerifiedPlan},
@@ -226,7 +227,12 @@ pub struct Job {
     history: Vec<Summary>,
     started_ms: Option<u64>,
     upload_bytes: u64,
+    /// What convicts members, oldest first.
+    evidence: Vec<Evidence>,
 }
+
+/// Longest complaint that is read, bytes: one in a cohort of 1000 has about 730.
+const MAX_COMPLAINT_BYTES: usize = 2048;
 
 impl Job {
     /// Handles one input and says what to do.
@@ -237,7 +243,7 @@ impl Job {
             Input::Hello { from, hello } => self.hello(from, hello, &mut effects),
             Input::Gone { from } => self.members.left(&from, now_ms),
             Input::Protocol { from, message } => self.protocol(&from, message, &mut effects),
-            Input::Refusal { from, refusal } => self.refusal(&from, refusal),
+            Input::Refusal { from, refusal } => self.refusal(&from, refusal, &mut effects),
             Input::Evaluation { from, evaluation } => self.evaluation(&from, evaluation, &mut effects),
             Input::Held { from, round, attempt, chunks } => {
                 self.held(&from, round, attempt, chunks, &mut effects)
@@ -299,6 +305,7 @@ impl Job {
         };
         effects.push(Effect::Send { to: from.clone(), message: Kind::Welcome(welcome) });
         match &self.phase {
+            Phase::Running(_) if self.members.is_excluded(&from) => {}
             Phase::Running(running) => running.greet(&from, effects),
             Phase::Finished => effects.push(Effect::Send { to: from, message: self.ended() }),
             Phase::Waiting { .. } => {}
@@ -306,8 +313,14 @@ impl Job {
     }
 
     fn protocol(&mut self, from: &Id, message: wire::ProtocolMessage, effects: &mut Vec<Effect>) {
-        if let Phase::Running(running) = &mut self.phase {
-            running.protocol(from, message, effects);
+        if let Phase::Running(running) = &mut self.phase
+            && !self.members.is_excluded(from)
+        {
+            let begun = effects.len();
+            if let Some(check) = running.protocol(from, message, effects) {
+                self.members.misbehaved(from, check);
+            }
+            self.note_blames(effects.get(begun..).unwrap_or_default());
         }
     }
 
@@ -338,10 +351,38 @@ impl Job {
         Ok(effects)
     }
 
-    fn refusal(&mut self, from: &Id, refusal: wire::Refusal) {
-        if let Phase::Running(running) = &self.phase
+    /// Notes the evidence among what is to be recorded.
+    fn note_blames(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Record { event, .. } = effect {
+                self.note_blame(event);
+            }
+        }
+    }
+
+    fn note_blame(&mut self, event: &Event) {
+        if let Event::Blamed { culprit, check, evidence } = event
+            && let Phase::Running(running) = &self.phase
+        {
+            self.evidence.push(running.exhibit(culprit, check, evidence));
+            self.members.convicted(culprit);
+        }
+    }
+
+    /// What convicts members of this job, oldest first.
+    pub fn evidence(&self) -> &[Evidence] {
+        &self.evidence
+    }
+
+    fn refusal(&mut self, from: &Id, refusal: wire::Refusal, effects: &mut Vec<Effect>) {
+        if let Phase::Running(running) = &mut self.phase
             && running.is(refusal.round, refusal.attempt)
         {
+            let begun = effects.len();
+            if (1..=MAX_COMPLAINT_BYTES).contains(&refusal.complaint.len()) {
+                running.complaint(from, &refusal.complaint, effects);
+            }
+            self.note_blames(effects.get(begun..).unwrap_or_default());
             let plain = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-';
             self.members.refused(from, refusal.code.chars().filter(plain).take(48).collect());
         }
@@ -382,6 +423,7 @@ impl Job {
     /// Goes on as far as time and what is known allow.
     fn advance(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
         loop {
+            let begun = effects.len();
             let moved = match &mut self.phase {
                 Phase::Finished => false,
                 Phase::Waiting { round, attempt, since_ms } => {
@@ -395,8 +437,9 @@ impl Job {
                             self.debited += running.newly_debited();
                             true
                         }
-                        running::Settled::Failed { code, culprits } => {
-                            self.fail(code, culprits, now_ms, effects);
+                        running::Settled::Failed { code } => {
+                            self.note_blames(effects.get(begun..).unwrap_or_default());
+                            self.fail(code, now_ms, effects);
                             true
                         }
                     }
@@ -417,6 +460,7 @@ impl Job {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let minimum = self.plan.document().cohort.min_survivors as usize;
+        self.members.exclude_convicted(minimum);
         let settled = self
             .plan
             .cohort()
@@ -429,7 +473,7 @@ impl Job {
             let event = Event::Opened(announcement);
             if let Ok(running) = self.opened(&event, round, attempt, now_ms) {
                 effects.push(Effect::Record { round, attempt, event });
-                for id in self.plan.cohort() {
+                for id in self.plan.cohort().iter().filter(|id| !self.members.is_excluded(id)) {
                     running.greet(id, effects);
                 }
                 self.phase = Phase::Running(Box::new(running));
@@ -448,9 +492,10 @@ impl Job {
         false
     }
 
-    fn fail(&mut self, code: &'static str, culprits: Vec<Id>, now_ms: u64, effects: &mut Vec<Effect>) {
+    fn fail(&mut self, code: &'static str, now_ms: u64, effects: &mut Vec<Effect>) {
         let Phase::Running(running) = &self.phase else { return };
         let (round, attempt) = (running.round, running.attempt);
+        let culprits = running.culprits();
         let event = Event::Failed { code: code.into(), culprits: culprits.clone() };
         effects.push(Effect::Record { round, attempt, event });
         let ended = wire::AttemptEnded {

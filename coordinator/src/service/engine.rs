@@ -16,7 +16,7 @@ use consilium_proto::{
     ids::Id,
     plan::{Guarantees, VerifiedPlan},
     roster::VerifiedRoster,
-    wire::{CoordinatorMessage, JobStatus, RoundsReply, SignedReleaseHead, UploadPart},
+    wire::{CoordinatorMessage, Evidence, JobStatus, RoundsReply, SignedReleaseHead, UploadPart},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
@@ -61,6 +61,7 @@ enum Request {
     ReleaseFrom { round: u32, reply: oneshot::Sender<Option<Published>> },
     Status(oneshot::Sender<JobStatus>),
     Rounds(oneshot::Sender<RoundsReply>),
+    Evidence { index: usize, reply: oneshot::Sender<Option<Evidence>> },
     Cost { attempts: u64, cost: Guarantees },
     Stop,
 }
@@ -108,6 +109,13 @@ impl Handle {
     pub(super) async fn status(&self) -> Result<JobStatus, Status> {
         let (reply, wait) = oneshot::channel();
         self.requests.send(Request::Status(reply)).map_err(stopped)?;
+        wait.await.map_err(stopped)
+    }
+
+    /// One piece of evidence, counted from 0; none past the last.
+    pub(super) async fn evidence(&self, index: usize) -> Result<Option<Evidence>, Status> {
+        let (reply, wait) = oneshot::channel();
+        self.requests.send(Request::Evidence { index, reply }).map_err(stopped)?;
         wait.await.map_err(stopped)
     }
 
@@ -327,6 +335,9 @@ impl<S: Store> Core<S> {
                 let _ = reply.send(status);
             }
             Request::Rounds(reply) => drop(reply.send(self.job.rounds())),
+            Request::Evidence { index, reply } => {
+                let _ = reply.send(self.job.evidence().get(index).map(|evidence| evidence.to_wire()));
+            }
             Request::Cost { attempts, cost } => {
                 self.job.note_cost(attempts, cost);
                 self.accounting = false;
@@ -371,6 +382,9 @@ impl<S: Store> Core<S> {
                     Effect::Record { round, attempt, event } => {
                         if let Event::Failed { code, culprits } = &event {
                             tracing::warn!(round, attempt, code, ?culprits, "attempt failed");
+                        }
+                        if let Event::Blamed { culprit, check, .. } = &event {
+                            tracing::warn!(round, attempt, %culprit, check, "member convicted");
                         }
                         records.push(new_event(round, attempt, &event))
                     }
