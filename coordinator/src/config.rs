@@ -11,13 +11,14 @@ use consilium_crypto::digest::Digest;
 use consilium_proto::{
     identity::{Identity, IdentityError},
     plan::{Plan, PlanError, VerifiedPlan},
-    roster::{Roster, RosterError, VerifiedRoster},
+    roster::VerifiedRoster,
     signed::{SignatureError, Signatures},
 };
 use serde::Deserialize;
 use thiserror::Error;
 
 use crate::{
+    chain::{self, ChainError},
     files::{self, FileError},
     limits::{LimitError, Limits},
 };
@@ -30,9 +31,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The coordinator's private identity file, mode 0600.
     pub identity: PathBuf,
-    /// The signed roster; its signatures stand beside it in `<roster>.sig`.
+    /// The roster's first version; later ones (`roster.2.toml` …) and revocations (`roster.toml.revoked`) are found beside it, and
+    /// the signatures of each in the same name with `.sig` added.
     pub roster: PathBuf,
-    /// Fingerprint of the roster, compared out of band.
+    /// Fingerprint of the first version, compared out of band.
     pub roster_pin: String,
     /// The signed plan; its signatures stand beside it in `<plan>.sig`.
     pub plan: PathBuf,
@@ -112,7 +114,7 @@ pub enum ConfigError {
     },
     /// The roster is refused.
     #[error(transparent)]
-    Roster(#[from] RosterError),
+    Roster(#[from] ChainError),
     /// The plan is refused.
     #[error(transparent)]
     Plan(#[from] Box<PlanError>),
@@ -132,8 +134,7 @@ impl Config {
         let pin: Digest =
             config.roster_pin.parse().map_err(|_| ConfigError::Pin(config.roster_pin.clone()))?;
         let identity = Identity::parse(files::read_private(&folder.join(&config.identity))?.expose())?;
-        let (roster_text, roster_signatures) = signed(&folder.join(&config.roster))?;
-        let roster = Roster::verify(&roster_text, &roster_signatures, &pin)?;
+        let roster = chain::open(&folder.join(&config.roster), &pin)?;
         let listed = roster.coordinator();
         let own = identity.party(listed.valid_until);
         if (own.signing_key, own.tls_key) != (listed.signing_key, listed.tls_key) {

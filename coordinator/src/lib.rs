@@ -4,8 +4,9 @@
 //! - [`store`]: what must not be forgotten;
 //! - [`service`]: sockets, TLS, gRPC, and the one thread where machine and store meet;
 //! - [`cli`]: the operator's terminal;
-//! - [`process`], [`config`], [`limits`] and [`files`]: how it starts and stops, and what it lets others use.
+//! - [`process`], [`config`], [`chain`], [`limits`] and [`files`]: how it starts and stops, and what it lets others use.
 
+pub mod chain;
 pub mod cli;
 pub mod config;
 pub mod files;

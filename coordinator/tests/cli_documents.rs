@@ -473,7 +473,7 @@ fn every_command_shows_an_example_and_exit_codes_are_documented() {
     let desk = Desk::new();
     for path in all {
         let help = desk.ok(&format!("{path} --help"));
-        if !["roster", "plan"].contains(&path.as_str()) {
+        if !["roster", "plan", "blame"].contains(&path.as_str()) {
             assert!(help.contains("Example"), "{path}: {help}");
             assert!(help.contains(&format!("consilium {path}")), "{path}: {help}");
         }
@@ -498,4 +498,85 @@ fn a_reader_that_goes_away_is_no_failure() {
     drop(child.stdout.take());
     let said = said(child.wait_with_output().unwrap());
     assert_eq!((said.code, said.err.as_str()), (0, ""));
+}
+
+#[test]
+fn a_roster_grows_by_a_quorum_under_one_pin() {
+    let desk = Desk::new();
+    let pin = consortium(&desk);
+    desk.ok("keygen --id site-4 --out site-4");
+    desk.ok("keygen --id site-2 --out site-2/new");
+    let propose = format!("roster propose roster.toml --pin {pin}");
+    let out = desk
+        .ok(&format!("{propose} --party site-4/party.toml site-2/new/party.toml --extend ada=2099-01-01"));
+    assert!(
+        out.starts_with("roster.2.toml\n") && out.contains("signed by 3 of site-1, site-2, site-3"),
+        "{out}"
+    );
+    let error = desk.refused(&format!("{propose} --party site-4/party.toml"));
+    assert!(
+        error.contains("roster.2.toml") && error.contains("needs 3 signatures"),
+        "not signed yet: {error}"
+    );
+    // The version before signs: site-4 and site-2's new key have no voice.
+    for identity in ["site-4", "site-2/new"] {
+        let error = desk.refused(&format!("roster sign roster.2.toml --identity {identity}/identity.toml"));
+        assert!(error.contains("roster lists"), "{error}");
+    }
+    for id in ["site-1", "site-2"] {
+        desk.ok(&format!("roster sign roster.2.toml --identity {id}/identity.toml"));
+    }
+    let error = desk.refused(&format!("roster verify roster.toml --pin {pin}"));
+    assert!(error.contains("has 2") && error.contains("site-3"), "{error}");
+    desk.ok("sign roster roster.2.toml --identity site-3/identity.toml");
+    let verified = desk.json(&format!("roster verify roster.toml --pin {pin} --json"));
+    assert_eq!((&verified["version"], &verified["pin"]), (&json!(2), &json!(pin)));
+    assert_eq!(verified["organizations"], json!(["site-1", "site-2", "site-3", "site-4"]));
+    assert!(desk.ok(&format!("roster verify roster.toml --pin {pin}")).contains("version 2"));
+    assert_eq!(verified["fingerprint"], json!(desk.ok("roster fingerprint roster.2.toml").trim()));
+    // The third is proposed from the second.
+    let json = desk.json(&format!("{propose} --remove site-1 --json"));
+    assert_eq!((&json["version"], &json["needs"]), (&json!(3), &json!(3)));
+    let shown = desk.ok("roster show roster.3.toml");
+    assert!(shown.contains("roster version 3") && !shown.contains("organization  site-1"), "{shown}");
+    // A version under another name, and one whose predecessor is another.
+    std::fs::rename(desk.path("roster.3.toml"), desk.path("next.toml")).unwrap();
+    let error = desk.refused("roster sign next.toml --identity site-3/identity.toml");
+    assert!(error.contains("roster.3.toml") && error.contains("rename it"), "{error}");
+    std::fs::copy(desk.path("next.toml"), desk.path("roster.2.toml")).unwrap();
+    let error = desk.refused(&format!("roster verify roster.toml --pin {pin}"));
+    assert!(error.contains("does not continue the chain"), "{error}");
+    let error = desk.refused(&format!("{propose} --remove site-9"));
+    assert!(error.contains("does not continue"), "{error}");
+}
+
+#[test]
+fn an_organization_revokes_its_own_key_alone() {
+    let desk = Desk::new();
+    let pin = consortium(&desk);
+    let revoke = |id: &str, confirm: &str| {
+        format!("roster revoke roster.toml --pin {pin} --identity {id}/identity.toml --confirm {confirm}")
+    };
+    let error = desk.refused(&revoke("site-2", "site-1"));
+    assert!(error.contains("nothing was revoked") && !desk.path("roster.toml.revoked").exists(), "{error}");
+    assert!(desk.refused(&revoke("ada", "ada")).contains("nothing to revoke"));
+    let line = desk.ok(&revoke("site-2", "site-2")).lines().next().unwrap().to_owned();
+    assert_eq!(desk.read("roster.toml.revoked").trim(), line);
+    assert!(desk.ok(&format!("roster verify roster.toml --pin {pin}")).contains("REVOKED: site-2"));
+    let json = desk.json(&format!("roster verify roster.toml --pin {pin} --json"));
+    assert_eq!(json["revoked"], json!(["site-2"]));
+    // Whoever gets the line appends it; whoever alters it is told whose word it is not.
+    desk.write("roster.toml.revoked", &line.replace("site-2 1", "site-2 7"));
+    let error = desk.refused(&format!("roster verify roster.toml --pin {pin}"));
+    assert!(error.contains("not site-2's word"), "{error}");
+    desk.write("roster.toml.revoked", &format!("# by telephone, Monday\n{line}\n"));
+    // The next version needs the others, and brings the organization back.
+    desk.ok("keygen --id site-2 --out site-2/new");
+    let out = desk.ok(&format!("roster propose roster.toml --pin {pin} --party site-2/new/party.toml"));
+    assert!(out.contains("signed by 2 of site-1, site-3"), "{out}");
+    for id in ["site-1", "site-3"] {
+        desk.ok(&format!("roster sign roster.2.toml --identity {id}/identity.toml"));
+    }
+    let json = desk.json(&format!("roster verify roster.toml --pin {pin} --json"));
+    assert_eq!((&json["version"], &json["revoked"]), (&json!(2), &json!([])));
 }

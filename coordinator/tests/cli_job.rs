@@ -35,6 +35,7 @@ use tonic::{Request, Response, Status};
 struct Script {
     updates: Vec<JobStatus>,
     refuse: bool,
+    evidence: Vec<wire::Evidence>,
     /// Leave the watch stream open after the last update.
     linger: bool,
 }
@@ -51,6 +52,19 @@ impl Operator for Script {
     async fn rounds(&self, _: Request<wire::RoundsRequest>) -> Result<Response<wire::RoundsReply>, Status> {
         let rounds = self.updates.last().map(|status| status.recent.clone()).unwrap_or_default();
         Ok(Response::new(wire::RoundsReply { rounds }))
+    }
+
+    type EvidenceStream = ReceiverStream<Result<wire::Evidence, Status>>;
+
+    async fn evidence(
+        &self,
+        _: Request<wire::EvidenceRequest>,
+    ) -> Result<Response<Self::EvidenceStream>, Status> {
+        let (send, receive) = mpsc::channel(4);
+        for evidence in self.evidence.clone() {
+            send.try_send(Ok(evidence)).unwrap();
+        }
+        Ok(Response::new(ReceiverStream::new(receive)))
     }
 
     type WatchStream = ReceiverStream<Result<JobStatus, Status>>;

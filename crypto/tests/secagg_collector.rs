@@ -10,6 +10,7 @@ use consilium_crypto::{
         Flaw, Position, Step,
         client::Reply,
         coordinator::{Failure, Fault, Why},
+        evidence::Offence,
     },
 };
 use hkdf::Hkdf;
@@ -131,9 +132,11 @@ fn c3_two_different_words() {
         let fault = world.collector.accept(Position(BAD), step, &second).unwrap_err();
         assert_eq!(fault, Fault::Equivocation { step });
         assert_eq!(world.collector.faults(), &[(Position(BAD), fault)]);
+        convicts(&world, BAD, Offence::TwoWords);
         // Shouting does not fill memory.
         world.collector.accept(Position(BAD), step, &second).unwrap_err();
         assert_eq!(world.collector.faults().len(), 1);
+        assert_eq!(world.collector.proofs().len(), 1);
         // An unsigned second word is not the member's.
         let mut forged = second;
         let last = forged.len() - 1;
@@ -271,10 +274,44 @@ fn c13_a_share_that_was_not_dealt() {
         let (mut world, body) = resigned(Step::Unmask, |signed| signed[at] ^= 1);
         let fault = refused(&mut world, &body, "C13");
         assert_eq!(fault, Fault::BadShare { dealer: Position(dealer) });
+        convicts(&world, BAD, Offence::BadShare);
         // The others are a quorum without it.
         world.unmask(&[0, 2, 3, 4]);
         assert_eq!(world.sum(), world.expected_sum(&[0, 1, 2, 3, 4]));
     }
+}
+
+/// A header that is the same and a list that is another: whoever sent it is refused, and nothing of it proves who that was.
+#[test]
+fn what_is_not_signed_proves_nothing() {
+    for step in [Step::Share, Step::Input] {
+        let mut world = before(step);
+        let body = honest(&mut world);
+        world.say(BAD, step, body.clone()).unwrap();
+        let mut other = body;
+        *other.last_mut().unwrap() ^= 1;
+        let fault = world.collector.accept(Position(BAD), step, &other).unwrap_err();
+        assert_eq!(fault.check(), "C3");
+        assert!(world.collector.proofs().is_empty());
+    }
+}
+
+/// A member that has revoked its key: whatever the key signs is refused, and proves nothing.
+#[test]
+fn c17_a_word_under_a_revoked_key() {
+    let shape = Shape::of(5, 20);
+    let mut world = World::with_attempt(attempt(shape, 1).without([Position(BAD)]), shape, 1);
+    let body = world.start(BAD);
+    refused(&mut world, &body, "C17");
+    let mut signed = body[..body.len() - 64].to_vec();
+    *signed.last_mut().unwrap() ^= 1;
+    let second = world.sign(BAD, "advert", &signed);
+    refused(&mut world, &second, "C17");
+    assert!(world.collector.proofs().is_empty());
+    // The others go on without it: it is absent.
+    let rest = but(&world.everyone(), &[BAD]);
+    world.run([&rest; 5]);
+    assert_eq!(world.sum(), world.expected_sum(&rest));
 }
 
 /// Commitments for a dealer's share, the manual's way.
@@ -301,7 +338,7 @@ fn commitment(world: &World, kind: &str, dealer: u16, recipient: u16, share: &[u
 /// together, and named. It spoils its own share of its own secret, which needs no box; the recipients cannot
 /// tell.
 #[test]
-fn a_dealer_whose_shares_do_not_give_its_secret() {
+fn c16_a_dealer_whose_shares_do_not_give_its_secret() {
     let mut world = before(Step::Share);
     let all = world.everyone();
     let (share, salt) = ([3u8; 32].map(|b| b & 0x0f), [5u8; 32]);
@@ -335,6 +372,7 @@ fn a_dealer_whose_shares_do_not_give_its_secret() {
     };
     assert_eq!(failure, Failure { why: Why::InconsistentShares, culprits: vec![Position(BAD)] });
     assert!(world.collector.revealed().is_none());
+    convicts(&world, BAD, Offence::InconsistentShares);
     let again = world.collector.close().unwrap_err();
     assert_eq!(again.why, Why::AlreadyEnded);
 }

@@ -19,6 +19,7 @@ use consilium_crypto::{
         Blame, Position, Refusal, SetupError, Step,
         blame::{Dismissed, judge},
         client::{Participant, Reply},
+        evidence::{Conviction, Offence},
     },
 };
 use rand_core::Rng;
@@ -150,6 +151,19 @@ fn own_making(world: &World, delivery: &[u8], i: usize, change: impl FnOnce(&mut
 }
 
 const KEYS: [std::ops::Range<usize>; 3] = [5..37, 37..69, 69..101];
+
+/// The coordinator goes on with a member whose key the victim knows to be revoked.
+#[test]
+fn a7_an_advert_under_a_revoked_key() {
+    let shape = Shape::of(10, 20);
+    let mut world = before(Step::Share, 1);
+    let delivery = world.delivery(VICTIM);
+    world.attempt = Arc::new(attempt(shape, 1).without([Position(2)]));
+    let own = world.start(VICTIM);
+    let shown = with_item(&delivery, Step::Share, ADVERT, usize::from(VICTIM), |advert| *advert = own);
+    let refusal = refused(&mut world, &shown, "A7");
+    assert_eq!(refusal.blame(), Blame::Coordinator);
+}
 
 #[test]
 fn a3_the_identity_and_points_that_are_none() {
@@ -393,6 +407,13 @@ fn convicted((mut world, adverts, deals): (World, Vec<u8>, Vec<u8>), check: &str
     assert_eq!(refusal.blame(), Blame::Member(Position(2)));
     let complaint = refusal.complaint().unwrap().to_vec();
     assert_eq!(judge(&world.attempt, &adverts, &complaint), Ok(Position(2)));
+    // The coordinator that carried the box judges it alike, once, and only from the accuser itself.
+    let complains = |world: &mut World, from| world.collector.complain(Position(from), &complaint);
+    assert_eq!(complains(&mut world, 3), Err(Dismissed::NotItsOwn));
+    let conviction = Conviction { culprit: Position(2), offence: Offence::BadDeal };
+    assert_eq!(complains(&mut world, VICTIM), Ok(conviction));
+    assert_eq!(complains(&mut world, VICTIM), Err(Dismissed::NotItsOwn));
+    convicts(&world, 2, Offence::BadDeal);
     complaint
 }
 
@@ -411,9 +432,17 @@ fn d9_a_box_with_other_shares_than_committed() {
 }
 
 #[test]
-fn false_complaints_convict_the_accuser_or_nobody() {
+fn c15_a_dealer_whose_box_a_complaint_shows() {
+    convicted(bad_dealer(|_, sealed, _| sealed[7] ^= 1), "D8");
+    // Before anything was dealt there is nothing to complain of.
+    let mut world = World::new(Shape::of(10, 20), 1);
+    assert_eq!(world.collector.complain(Position(VICTIM), &[1, 4, 0]), Err(Dismissed::OutOfTurn));
+}
+
+#[test]
+fn c14_a_complaint_of_a_good_box_convicts_the_accuser_or_nobody() {
     // The victim is malicious and complains of an honest box.
-    let (world, adverts, deals) = bad_dealer(|_, _, _| ());
+    let (mut world, adverts, deals) = bad_dealer(|_, _, _| ());
     let (headers, parcels) = split_deals(&deals);
     let (from, to) = (sealing_keys(2), sealing_keys(VICTIM));
     let step1 = Digest(headers[2][HEAD + 2..HEAD + 34].try_into().unwrap());
@@ -451,6 +480,8 @@ fn false_complaints_convict_the_accuser_or_nobody() {
     // Judged by other adverts than the dealer signed for.
     let fewer = join_list(Step::Share, &split_list(&adverts, ADVERT)[..9]);
     assert!(matches!(judge(&world.attempt, &fewer, &good), Err(Dismissed::Header(_))));
+    world.collector.complain(Position(VICTIM), &good).unwrap();
+    convicts(&world, VICTIM, Offence::FalseComplaint);
 }
 
 // Step 3: survivors' headers.

@@ -5,7 +5,7 @@
 
 use consilium_crypto::{
     digest::Digest,
-    secagg::{Attempt, Context, Member, MemberId},
+    secagg::{Attempt, Context, Member, MemberId, Position},
     sign::{Signature, SigningKey, sign, verify},
 };
 use prost::Message;
@@ -68,6 +68,19 @@ pub enum AnnouncementError {
         /// In the plan.
         attempts: u32,
     },
+}
+
+impl AnnouncementError {
+    /// The number of the check in the manual's table.
+    pub const fn check(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "S1",
+            Self::Signature => "S2",
+            Self::Other { .. } => "S3",
+            Self::Cohort => "S4",
+            Self::Range { .. } => "S5",
+        }
+    }
 }
 
 impl Announcement {
@@ -143,12 +156,28 @@ impl Announcement {
         })
     }
 
-    /// The attempt's public facts, as the aggregation protocol takes them: the same on both sides.
+    /// The attempt's public facts, as the aggregation protocol takes them: the same on both sides. A member that has revoked
+    /// its key keeps its place, for `n` is the plan's, and may not speak: it counts as absent.
     ///
     /// # Errors
     ///
     /// [`AnnouncementError::Cohort`] when a member is not in the roster.
     pub fn facts(&self, roster: &VerifiedRoster, plan: &VerifiedPlan) -> Result<Attempt, AnnouncementError> {
+        let is_revoked = |id: &Id| roster.organization(id).is_some_and(|party| roster.is_revoked(party));
+        let revoked = (0..).zip(&self.cohort).filter(|(_, id)| is_revoked(id)).map(|(at, _)| Position(at));
+        Ok(self.facts_as_announced(roster, plan)?.without(revoked))
+    }
+
+    /// As [`facts`](Self::facts), whatever was revoked since.
+    ///
+    /// # Errors
+    ///
+    /// As [`facts`](Self::facts).
+    pub fn facts_as_announced(
+        &self,
+        roster: &VerifiedRoster,
+        plan: &VerifiedPlan,
+    ) -> Result<Attempt, AnnouncementError> {
         let member = |id: &Id| {
             let party = roster.organization(id).ok_or(AnnouncementError::Cohort)?;
             let id = MemberId::new(id.as_str()).map_err(|_| AnnouncementError::Cohort)?;

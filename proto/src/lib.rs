@@ -6,11 +6,12 @@
 //! - the two documents that a consortium signs, as text that a person can read: the [`roster`] (who) and the
 //!   [`plan`] (what), both through [`signed`];
 //! - what follows from them and both sides must see alike: the round's [`announcement`] and its context, the
-//!   published [`release`], and how a connection proves whose it is ([`pinning`]).
+//!   published [`release`], the [`evidence`] that convicts a member, and how a connection proves whose it is ([`pinning`]).
 //!
 //! Bytes become types in one direction: parsed, then verified. Only verified types reach a round.
 
 pub mod announcement;
+pub mod evidence;
 pub mod identity;
 pub mod ids;
 pub mod pinning;
@@ -18,6 +19,8 @@ pub mod plan;
 pub mod release;
 pub mod roster;
 pub mod signed;
+#[cfg(test)]
+mod testing;
 mod text;
 
 /// Messages and services generated from `proto/consilium/v1/*.proto` by `tonic-prost-build`; a test regenerates and

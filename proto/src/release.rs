@@ -69,6 +69,22 @@ pub enum ReleaseRefused {
     Step(u32, String),
 }
 
+impl ReleaseRefused {
+    /// The number of the check in the manual's table.
+    pub const fn check(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "S13",
+            Self::Signature => "S14",
+            Self::OtherPlan => "S15",
+            Self::Survivors(_) => "S16",
+            Self::Sum(_) => "S17",
+            Self::Before { .. } => "S18",
+            Self::After { .. } => "S19",
+            Self::Step(..) => "S20",
+        }
+    }
+}
+
 /// The adapter at the start of a job.
 ///
 /// # Errors

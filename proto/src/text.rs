@@ -16,6 +16,19 @@ pub(crate) mod digest {
     }
 }
 
+/// 32 bytes as 64 hexadecimal digits, or nothing.
+pub(crate) mod optional_digest {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(digest: &Option<Digest>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&digest.map(|digest| digest.to_string()).unwrap_or_default())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Digest>, D::Error> {
+        super::digest::deserialize(from).map(Some)
+    }
+}
+
 /// An Ed25519 public key as 64 hexadecimal digits.
 pub(crate) mod key {
     use super::*;
@@ -27,6 +40,19 @@ pub(crate) mod key {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<VerifyingKey, D::Error> {
         let digits: Digest = String::deserialize(from)?.parse().map_err(D::Error::custom)?;
         VerifyingKey::from_bytes(digits.0).map_err(D::Error::custom)
+    }
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) mod bytes {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex::encode(bytes))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        hex::decode(String::deserialize(from)?).map_err(D::Error::custom)
     }
 }
 

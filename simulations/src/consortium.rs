@@ -52,6 +52,7 @@ impl Consortium {
         let roster = Roster {
             version: 1,
             consortium: id("simulated"),
+            previous: None,
             quorum: 2 * organizations.len() / 3 + 1,
             coordinator: party(&coordinator),
             organizations: organizations.iter().map(|identity| party(identity)).collect(),

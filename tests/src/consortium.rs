@@ -63,6 +63,7 @@ impl Consortium {
         let roster = Roster {
             version: 1,
             consortium: id("tests"),
+            previous: None,
             quorum: 4,
             coordinator: identities[0].party(until),
             organizations: identities[2..].iter().map(|identity| identity.party(until)).collect(),

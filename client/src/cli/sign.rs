@@ -13,7 +13,7 @@ use clap::Args;
 use consilium_proto::{
     identity::Identity,
     plan::Plan,
-    roster::Roster,
+    roster::{Roster, predecessor},
     signed::{Kind, MAX_DOCUMENT_BYTES, Signatures, fingerprint},
 };
 use serde::Serialize;
@@ -71,7 +71,7 @@ impl Sign {
         let identity = Identity::parse(private.expose())
             .map_err(|error| Failure::refused(format!("{}: {error}", self.identity.display())))?;
         if let Kind::Roster = kind {
-            listed(&text, &identity)?;
+            listed(&voters(&text, &self.file)?, &identity)?;
         }
         let path = signature_path(&self.file);
         // Two people who sign in one folder at once must not lose one of the two lines.
@@ -130,9 +130,29 @@ fn read(kind: Kind, path: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// A roster's signature counts only from an organization in it, with the key it lists.
-fn listed(text: &str, identity: &Identity) -> Result<(), Failure> {
+/// The version whose organizations sign this one: itself if it is the first, otherwise the one before.
+fn voters(text: &str, file: &Path) -> Result<Roster, Failure> {
     let roster = Roster::parse(text).map_err(Failure::refused)?;
+    let Some(previous) = roster.previous else { return Ok(roster) };
+    let version = roster.version;
+    let path = predecessor(file, version).ok_or_else(|| {
+        Failure::refused(format!(
+            "{}: version {version} is kept as roster.{version}.toml beside the first; rename it",
+            file.display()
+        ))
+    })?;
+    let text = read(Kind::Roster, &path)?;
+    if fingerprint(Kind::Roster, &text) != previous {
+        let (path, file) = (path.display(), file.display());
+        return Err(Failure::refused(format!(
+            "{path}: it is not the version that {file} continues; get the chain's own"
+        )));
+    }
+    Roster::parse(&text).map_err(Failure::refused)
+}
+
+/// A roster's signature counts only from an organization in the version that signs it, with the key it lists.
+fn listed(roster: &Roster, identity: &Identity) -> Result<(), Failure> {
     let (id, own) = (&identity.id, identity.signing_key().verifying_key());
     match roster.organizations.iter().find(|party| party.id == *id) {
         None => {

@@ -124,7 +124,7 @@ pub enum ConfigError {
         /// In the roster.
         listed: String,
     },
-    /// A key's time is over.
+    /// A key's time is over, or its organization has revoked it.
     #[error(transparent)]
     Expired(Unlisted),
     /// The model folder.

@@ -12,14 +12,23 @@ use consilium_proto::{
     ids::Id,
     pinning::day_of,
     plan::{Plan, VerifiedPlan},
-    roster::{Party, Roster, VerifiedRoster},
+    roster::{
+        Party, RosterError, Unlisted, VerifiedRoster,
+        chain::{self, Seen, Version},
+        revocation::Revocations,
+        revocation_file, successor,
+    },
     signed::{MAX_DOCUMENT_BYTES, Signatures},
 };
 use jiff::civil::Date;
 use rustls::pki_types::UnixTime;
 
 use super::{Config, ConfigError, check_tensors};
-use crate::{files, model::ModelFolder, policy::Policy};
+use crate::{
+    files::{self, FileError},
+    model::ModelFolder,
+    policy::Policy,
+};
 
 /// A configuration and everything it names, verified against each other.
 #[derive(Debug)]
@@ -30,7 +39,7 @@ pub struct Loaded {
     pub policy: Policy,
     /// The organization's keys: those that the roster lists.
     pub identity: Identity,
-    /// The roster: pinned, and signed by every organization in it.
+    /// The roster: the newest version of a chain whose first is pinned and signed by every organization in it.
     pub roster: Arc<VerifiedRoster>,
     /// The plan: signed as the roster demands, and within this organization's policy.
     pub plan: Arc<VerifiedPlan>,
@@ -85,24 +94,72 @@ impl Config {
         Ok(identity)
     }
 
-    /// Reads and verifies the roster.
+    /// Reads and verifies the roster: the pinned first version, every later one beside it, and the revocations. A chain that is
+    /// older than one accepted before is refused.
     ///
     /// # Errors
     ///
     /// [`ConfigError::Missing`], [`ConfigError::Signatures`], [`ConfigError::Roster`].
     pub fn open_roster(&self) -> Result<VerifiedRoster, ConfigError> {
-        let path = &self.roster;
-        exists("roster", "roster", path, "; it comes from whoever drew up the consortium")?;
-        let text = files::read_text(path, MAX_DOCUMENT_BYTES as u64)?;
-        Roster::verify(&text, &signatures(path)?, &self.roster_pin)
-            .map_err(|source| ConfigError::Roster { path: path.clone(), source })
+        let first = &self.roster;
+        exists("roster", "roster", first, "; it comes from whoever drew up the consortium")?;
+        let refused =
+            |source: RosterError| ConfigError::Roster { path: successor(first, source.version()), source };
+        let mut versions = Vec::new();
+        for path in (1..).map(|version| successor(first, version)).take_while(|path| path.is_file()) {
+            let text = files::read_text(&path, MAX_DOCUMENT_BYTES as u64)?;
+            versions.push(Version { text, signatures: signatures(&path)? });
+        }
+        let path = revocation_file(first);
+        let revocations = match path.is_file() {
+            false => Revocations::default(),
+            true => Revocations::parse(&files::read_text(&path, MAX_DOCUMENT_BYTES as u64)?)
+                .map_err(|source| ConfigError::Roster { path, source })?,
+        };
+        let roster = chain::verify(&versions, &self.roster_pin, &revocations).map_err(refused)?;
+        if let Some(seen) = self.roster_seen(&roster)? {
+            seen.check(&roster).map_err(refused)?;
+        }
+        Ok(roster)
     }
 
-    /// Checks that the roster lists this identity's keys, and that neither they nor the coordinator's have expired.
+    /// The newest version of this chain that was accepted before.
+    fn roster_seen(&self, roster: &VerifiedRoster) -> Result<Option<Seen>, ConfigError> {
+        let path = self.seen_file(roster);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let text = files::read_text(&path, super::MAX_CONFIG_BYTES)?;
+        toml::from_str(&text).map(Some).map_err(|error| ConfigError::parse(&path, &error))
+    }
+
+    /// Makes a verified roster's version the least that this client accepts from now on.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::NotListed`], [`ConfigError::OtherKey`], [`ConfigError::Expired`].
+    /// When it cannot be written down.
+    pub fn remember_roster(&self, roster: &VerifiedRoster) -> Result<(), FileError> {
+        let path = self.seen_file(roster);
+        // Unwrap safety: a number and a fingerprint serialize to TOML.
+        let text = toml::to_string(&Seen::of(roster)).unwrap_or_default();
+        if path.is_file() && files::read_text(&path, super::MAX_CONFIG_BYTES)? == text {
+            return Ok(());
+        }
+        files::write_atomic(&path, text.as_bytes())
+    }
+
+    /// One file for each chain: a data set's state folder may serve more than one consortium.
+    fn seen_file(&self, roster: &VerifiedRoster) -> PathBuf {
+        let genesis = roster.genesis().to_string();
+        self.state.join(format!("roster-{}.toml", genesis.get(..16).unwrap_or(&genesis)))
+    }
+
+    /// Checks that the roster lists this identity's keys, that neither they nor the coordinator's have expired, and that they have
+    /// not been revoked.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NotListed`], [`ConfigError::OtherKey`], [`ConfigError::Expired`] (revoked, too).
     pub fn check_entry(
         &self,
         identity: &Identity,
@@ -125,6 +182,9 @@ impl Config {
             }
         }
         entry.valid_on(today).map_err(ConfigError::Expired)?;
+        if roster.is_revoked(entry) {
+            return Err(ConfigError::Expired(Unlisted::Revoked { id: organization }));
+        }
         roster.coordinator().valid_on(today).map_err(ConfigError::Expired)
     }
 

@@ -44,9 +44,10 @@ pub struct Config {
     /// Where the coordinator listens, `host:port`. The only address this client ever connects to. Who answers there must
     /// hold the TLS key in the roster, so a wrong address costs a refused connection and nothing else.
     pub coordinator: String,
-    /// The roster. Its signatures are read from the same name with `.sig` added.
+    /// The roster's first version, `roster.toml`. Later ones are found beside it (`roster.2.toml`, `roster.3.toml` …), and so are
+    /// revocations (`roster.toml.revoked`); the signatures of each stand in the same name with `.sig` added.
     pub roster: PathBuf,
-    /// The roster's fingerprint, 64 hexadecimal digits, compared with the other organizations by telephone. Turning this
+    /// The first version's fingerprint, 64 hexadecimal digits, compared with the other organizations by telephone. Turning this
     /// without a telephone call is how a consortium gets a member that nobody chose.
     #[serde(deserialize_with = "digest")]
     pub roster_pin: Digest,

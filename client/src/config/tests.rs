@@ -276,3 +276,55 @@ fn a_delta_that_is_no_promise_to_so_many_patients_is_refused() {
         assert!(text.contains(field) && text.contains(&format!("{patients} patients")), "{text}");
     }
 }
+
+/// The second version of the roster, with another last day for the coordinator, signed by everybody.
+fn second_version(consortium: &Consortium) {
+    use consilium_proto::signed::{Kind, Signatures};
+    let mut next = consortium.roster.clone();
+    (next.version, next.previous) = (2, Some(consortium.pin()));
+    next.coordinator.valid_until = date(2098, 1, 1);
+    let text = next.to_text().unwrap();
+    let mut signatures = Signatures::default();
+    for identity in &consortium.identities[..3] {
+        signatures.add(Kind::Roster, &text, &identity.id, identity.signing_key());
+    }
+    fs::write(consortium.path("roster.2.toml"), text).unwrap();
+    fs::write(consortium.path("roster.2.toml.sig"), signatures.to_text()).unwrap();
+}
+
+#[test]
+fn r7_a_rolled_back_roster_is_refused_by_name() {
+    let consortium = Consortium::new();
+    let config = Config::load(&consortium.path("site-1.toml")).unwrap();
+    let first = config.open_roster().unwrap();
+    second_version(&consortium);
+    let second = config.open_roster().unwrap();
+    assert_eq!((first.version(), second.version()), (1, 2));
+    assert_eq!(second.genesis(), consortium.pin(), "the pin stays");
+    // A plan for the first version is for a roster that the chain has left behind.
+    refused(&consortium, &["plan was made for version 1", "has come to version 2"]);
+    fs::create_dir(consortium.path("site-1-state")).unwrap();
+    config.remember_roster(&first).unwrap();
+    config.remember_roster(&second).unwrap();
+    config.remember_roster(&second).unwrap();
+    assert!(config.open_roster().is_ok());
+    // Somebody takes the second version away.
+    fs::remove_file(consortium.path("roster.2.toml")).unwrap();
+    let error = refused(&consortium, &["ends with version 1", "version 2", "rolled back"]);
+    assert!(matches!(error, ConfigError::Roster { ref source, .. } if source.check() == "R7"), "{error}");
+    // One state folder serves two consortia: the other's chain is its own.
+    assert_eq!(fs::read_dir(consortium.path("site-1-state")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_revoked_key_of_its_own_is_named() {
+    use consilium_proto::roster::revocation::Revocations;
+    let consortium = Consortium::new();
+    let mut revocations = Revocations::default();
+    let own = &consortium.identities[0];
+    revocations.add(&consortium.pin(), &own.id, 1, own.signing_key());
+    fs::write(consortium.path("roster.toml.revoked"), revocations.to_text()).unwrap();
+    refused(&consortium, &["site-1 has revoked the signing key", "next version"]);
+    fs::write(consortium.path("roster.toml.revoked"), "site-2 1 zz zz\n").unwrap();
+    refused(&consortium, &["roster.toml.revoked", "line 1"]);
+}

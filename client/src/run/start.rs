@@ -64,6 +64,7 @@ impl Client {
         let state = config.job_folder(&plan);
         std::fs::create_dir_all(&state).map_err(|source| FileError::io("create", &state, source))?;
         let lock = FolderLock::acquire(&config.state)?;
+        config.remember_roster(&roster)?;
         let (mut journal, events) = open_journal(&state, &plan.document().job, &identity.id)?;
         let recorded = Recorded::from_events(&events);
         if !recorded.restored().is_empty() {

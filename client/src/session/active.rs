@@ -19,7 +19,7 @@ use consilium_proto::{
 };
 use rand::CryptoRng;
 
-use super::{Effect, Event, Session};
+use super::{Effect, Event, Session, check::Check};
 use crate::ledger::Debit;
 
 /// The protocol's client, and what was said so far: what is said again is byte-identical.
@@ -194,15 +194,21 @@ impl Session {
         }
     }
 
-    /// A check of the protocol failed: its number in the manual's table is what the coordinator is told.
+    /// A check of the protocol failed: its number in the manual's table is what the coordinator is told, and the complaint that
+    /// convicts a dealer, if there is one.
     fn refuse(&mut self, round: u32, attempt: u32, refusal: &Refusal, effects: &mut Vec<Effect>) {
         let code = format!("check-{}", refusal.check().to_lowercase());
-        self.decline(round, attempt, code, refusal.to_string(), effects);
+        let complaint = refusal.complaint().map(<[u8]>::to_vec).unwrap_or_default();
+        effects.push(Effect::Declined { round, attempt, code: code.clone(), why: refusal.to_string() });
+        effects.push(Effect::Say(Say::Refusal(wire::Refusal { round, attempt, code, complaint })));
+        self.leave(effects);
     }
 
     fn decline(&mut self, round: u32, attempt: u32, code: String, why: String, effects: &mut Vec<Effect>) {
+        let why = Check(&code).words(why);
         effects.push(Effect::Declined { round, attempt, code: code.clone(), why });
-        effects.push(Effect::Say(Say::Refusal(wire::Refusal { round, attempt, code })));
+        let complaint = Vec::new();
+        effects.push(Effect::Say(Say::Refusal(wire::Refusal { round, attempt, code, complaint })));
         self.leave(effects);
     }
 }

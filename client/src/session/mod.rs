@@ -14,6 +14,7 @@
 //! attempt is sat out.
 
 mod active;
+mod check;
 mod event;
 mod held;
 mod proof;
@@ -39,6 +40,7 @@ use crate::{
     threads::Threads,
 };
 use active::Active;
+use check::Check;
 pub use event::{Event, Lost, Recorded};
 pub use held::{BadHeld, Held};
 use proof::Proof;
@@ -400,14 +402,14 @@ impl Session {
     fn release(&mut self, signed: &wire::SignedReleaseHead, sum: &[u8], effects: &mut Vec<Effect>) {
         let head = match VerifiedHead::verify(signed, &self.roster, &self.plan) {
             Ok(head) => head,
-            Err(refused) => return effects.push(Effect::Stop(refused.to_string())),
+            Err(refused) => return effects.push(stop(refused.check(), &refused)),
         };
         if head.round <= self.applied_round {
             return;
         }
         let mut next = AdapterState::clone(&self.state);
         match head.replay(&self.plan, &mut next, sum) {
-            Err(refused) => effects.push(Effect::Stop(refused.to_string())),
+            Err(refused) => effects.push(stop(refused.check(), &refused)),
             Ok(metrics) => {
                 self.state = Arc::new(next);
                 self.applied_round = head.round;
@@ -451,7 +453,7 @@ impl Session {
         let Some(signed) = self.pending.take() else { return };
         let announcement = match Announcement::verify(&signed, &self.roster, &self.plan) {
             Ok(announcement) => announcement,
-            Err(refused) => return effects.push(Effect::Stop(refused.to_string())),
+            Err(refused) => return effects.push(stop(refused.check(), &refused)),
         };
         let (round, attempt) = (announcement.round, announcement.attempt);
         if let Some(active) = self.active.as_ref().filter(|active| active.is(round, attempt)) {
@@ -459,8 +461,9 @@ impl Session {
             return effects.extend(active.again(Step::Advertise));
         }
         let decline = |code: &'static str, why: String| {
-            let said = Effect::Say(Say::Refusal(wire::Refusal { round, attempt, code: code.into() }));
-            [Effect::Declined { round, attempt, code: code.into(), why }, said]
+            let refusal = wire::Refusal { round, attempt, code: code.into(), complaint: Vec::new() };
+            let why = Check(code).words(why);
+            [Effect::Declined { round, attempt, code: code.into(), why }, Effect::Say(Say::Refusal(refusal))]
         };
         if (round, attempt) < self.recorded.fence {
             let (r, a) = self.recorded.fence;
@@ -481,15 +484,17 @@ impl Session {
         if let Some((code, why)) = &self.barred {
             return effects.extend(decline(code, why.clone()));
         }
-        if announcement.adapter != self.state.adapter_digest()
-            || announcement.optimizer != self.state.optimizer_digest()
-        {
-            let why = format!(
-                "round {round} was announced from adapter {}, and this client computed {} from the published sums",
-                announcement.adapter,
-                self.state.adapter_digest()
-            );
-            return effects.extend(decline("other-adapter", why));
+        let (adapter, optimizer) = (self.state.adapter_digest(), self.state.optimizer_digest());
+        for (code, what, told, own) in [
+            ("other-adapter", "adapter", announcement.adapter, adapter),
+            ("other-optimizer", "optimizer state", announcement.optimizer, optimizer),
+        ] {
+            if told != own {
+                let why = format!(
+                    "round {round} was announced from {what} {told}, and this client computed {own} from the published sums"
+                );
+                return effects.extend(decline(code, why));
+            }
         }
         let budget = self.budget.map(|budget| (budget.epsilon, budget.delta));
         let outlook = match self.ledger.admits(&self.plan, budget) {
@@ -532,6 +537,11 @@ impl Session {
     }
 }
 
+fn stop(check: &str, why: &dyn std::fmt::Display) -> Effect {
+    Effect::Stop(check::coordinators_doing(check, why))
+}
+
 fn other_documents() -> String {
-    "the coordinator runs another roster or plan than this client verified; compare fingerprints with the operator".into()
+    let why = "the coordinator runs another roster or plan than this client verified; compare fingerprints with the operator";
+    Check("other-documents").words(why)
 }

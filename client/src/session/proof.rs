@@ -127,7 +127,12 @@ impl Session {
         {
             let code = "state-restored".to_owned();
             effects.push(Effect::Declined { round, attempt, code: code.clone(), why: why.clone() });
-            effects.push(Effect::Say(Say::Refusal(wire::Refusal { round, attempt, code })));
+            effects.push(Effect::Say(Say::Refusal(wire::Refusal {
+                round,
+                attempt,
+                code,
+                complaint: Vec::new(),
+            })));
         }
         effects.push(Effect::Stop(why));
     }

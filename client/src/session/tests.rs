@@ -70,6 +70,7 @@ impl Consortium {
         let roster = Roster {
             version: 1,
             consortium: "test".parse().unwrap(),
+            previous: None,
             quorum: 3,
             coordinator: party(&coordinator),
             organizations: organizations.iter().map(|it| party(it)).collect(),
@@ -361,6 +362,8 @@ fn assert_stopped(effects: &[Effect], why: &str) {
 
 /// The other two members and an honest coordinator.
 struct Others {
+    /// Their first words.
+    adverts: Vec<Vec<u8>>,
     collector: Collector,
     members: Vec<Option<Participant>>,
     rng: StdRng,
@@ -372,6 +375,7 @@ impl Others {
         let facts = Arc::new(announcement.facts(&consortium.roster, &consortium.plan).unwrap());
         let mut rng = StdRng::seed_from_u64(77);
         let mut collector = Collector::new(facts.clone());
+        let mut adverts = vec![Vec::new(); 3];
         let members = (0..3).map(|index| {
             let ledger = LedgerHead { length: 0, salted_head: Digest([1; 32]) };
             let me = Position(index as u16);
@@ -380,11 +384,16 @@ impl Others {
                 (index != ME).then(|| Participant::start(facts.clone(), me, key, ledger, &mut rng).unwrap());
             other.map(|(member, advert)| {
                 collector.accept(me, Step::Advertise, &advert).unwrap();
+                adverts[index] = advert;
                 member
             })
         });
         let members = members.collect();
-        Self { collector, members, rng }
+        Self { adverts, collector, members, rng }
+    }
+
+    fn advert(&self, index: usize) -> &[u8] {
+        &self.adverts[index]
     }
 
     /// The coordinator takes the session's word, closes the step, and lets the others speak in the next one; what the
@@ -471,21 +480,20 @@ fn every_word_is_recorded_before_it_is_said() {
 }
 
 #[test]
-fn another_adapter_is_refused() {
+fn s9_another_adapter_than_the_recomputed_one() {
     let mut client = Client::new();
-    for optimizer in [false, true] {
-        let mut announcement = client.consortium.announce(1, 1, &client.state());
-        let other = if optimizer { &mut announcement.optimizer } else { &mut announcement.adapter };
-        *other = Digest([5; 32]);
-        let heard = client.consortium.sign(&announcement);
-        assert_declined(&client.hear(heard), "other-adapter");
-    }
+    let mut announcement = client.consortium.announce(1, 1, &client.state());
+    announcement.adapter = Digest([5; 32]);
+    let heard = client.consortium.sign(&announcement);
+    let effects = client.hear(heard);
+    assert_declined(&effects, "other-adapter");
+    blames_the_coordinator(&effects, "S9");
     // It has not been accepted, so the honest announcement of the same attempt still is.
     assert_eq!(words(&client.announce(1, 1)), ["record joined", "say 1", "train"]);
 }
 
 #[test]
-fn attempts_only_go_forward() {
+fn s6_attempts_only_go_forward() {
     let mut client = Client::new();
     let first = client.announce(2, 2);
     let again = client.announce(2, 2);
@@ -505,16 +513,173 @@ fn attempts_only_go_forward() {
 }
 
 #[test]
-fn a_replayed_invitation_is_refused_by_its_number_even_where_everything_else_fits() {
+fn s6_an_invitation_replayed_although_everything_else_fits() {
     let mut client = Client::new();
     let old = client.consortium.sign(&client.consortium.announce(1, 1, &client.state()));
     client.hear(old.clone());
     client.announce(1, 2);
-    assert_declined(&client.hear(old), "old-attempt");
+    let effects = client.hear(old);
+    assert_declined(&effects, "old-attempt");
+    blames_the_coordinator(&effects, "S6");
+}
+
+/// The log's words for a refusal.
+fn named<'a>(effects: &'a [Effect]) -> &'a str {
+    let why = effects.iter().find_map(|effect| match effect {
+        Effect::Declined { why, .. } | Effect::Stop(why) => Some(why.as_str()),
+        _ => None,
+    });
+    why.unwrap_or_else(|| panic!("nothing was refused: {effects:?}"))
+}
+
+/// This check refused it, and says who is to blame.
+#[track_caller]
+fn blames_the_coordinator(effects: &[Effect], check: &str) {
+    let why = named(effects);
+    assert!(why.starts_with(&format!("{check}, the coordinator's doing: ")), "{why}");
 }
 
 #[test]
-fn another_cohort_another_coordinator_and_another_plan_are_refused() {
+fn s10_another_optimizer_state_than_the_recomputed_one() {
+    let mut client = Client::new();
+    let mut announcement = client.consortium.announce(1, 1, &client.state());
+    announcement.optimizer = Digest([5; 32]);
+    let heard = client.consortium.sign(&announcement);
+    let effects = client.hear(heard);
+    assert_declined(&effects, "other-optimizer");
+    blames_the_coordinator(&effects, "S10");
+}
+
+#[test]
+fn s1_an_announcement_that_is_none() {
+    let mut client = Client::new();
+    let Consortium { roster, plan, coordinator, .. } = &client.consortium;
+    let id = roster.coordinator().id.as_str();
+    let short = wire::Announcement { plan_digest: vec![1; 31], ..Default::default() };
+    for announcement in [vec![0xff; 40], prost::Message::encode_to_vec(&short)] {
+        let key = coordinator.signing_key();
+        let signature = consilium_crypto::sign::sign(key, "announcement", &plan.digest(), id, &announcement);
+        let signed = wire::SignedAnnouncement { announcement, signature: signature.0.to_vec() };
+        let heard = Input::Heard(Heard::Announcement(signed));
+        blames_the_coordinator(&client.session.handle(heard, &mut client.rng), "S1");
+    }
+    assert!(client.journal.is_empty());
+}
+
+#[test]
+fn s2_an_announcement_that_the_coordinator_did_not_sign() {
+    let mut client = Client::new();
+    let good = client.consortium.announce(1, 1, &client.state());
+    let Consortium { roster, plan, organizations, .. } = &client.consortium;
+    // A member's, one that was altered on the way, and one of another job of the same coordinator.
+    let forged = good.sign(roster, plan, organizations[0].signing_key());
+    let mut altered = good.sign(roster, plan, client.consortium.coordinator.signing_key());
+    *altered.announcement.last_mut().unwrap() ^= 1;
+    let Heard::Announcement(other) = Consortium::with(999.0).sign(&good) else { panic!() };
+    for signed in [forged, altered, other] {
+        blames_the_coordinator(&client.hear(Heard::Announcement(signed)), "S2");
+    }
+    assert!(client.journal.is_empty() && client.debits.is_empty());
+}
+
+/// The coordinator shows this client another plan or another roster than it verified, under a signature that holds here.
+#[test]
+fn s3_an_announcement_of_another_plan_or_roster() {
+    let mut client = Client::new();
+    let good = client.consortium.announce(1, 1, &client.state());
+    let Consortium { roster, plan, coordinator, .. } = &client.consortium;
+    let id = roster.coordinator().id.as_str();
+    let told = |plan_digest: Digest, roster_digest: Digest| wire::Announcement {
+        plan_digest: plan_digest.0.to_vec(),
+        roster_digest: roster_digest.0.to_vec(),
+        round: 1,
+        attempt: 1,
+        cohort: good.cohort.iter().map(Id::to_string).collect(),
+        adapter_digest: good.adapter.0.to_vec(),
+        optimizer_digest: good.optimizer.0.to_vec(),
+    };
+    let other = Digest([5; 32]);
+    let announcements = [told(other, roster.digest()), told(plan.digest(), other)].map(|told| {
+        let announcement = prost::Message::encode_to_vec(&told);
+        let key = coordinator.signing_key();
+        let signature = consilium_crypto::sign::sign(key, "announcement", &plan.digest(), id, &announcement);
+        wire::SignedAnnouncement { announcement, signature: signature.0.to_vec() }
+    });
+    for signed in announcements {
+        blames_the_coordinator(&client.hear(Heard::Announcement(signed)), "S3");
+    }
+    assert!(client.journal.is_empty());
+}
+
+#[test]
+fn s7_no_fresh_deal_after_a_crash() {
+    for last in 1..=2 {
+        let Through { mut client, told, .. } = through(1, 1, last);
+        client.restart();
+        client.connect(0);
+        let effects = client.announce(1, 1);
+        assert_declined(&effects, "restarted");
+        assert!(named(&effects).starts_with("S7: "), "nobody is to blame: {}", named(&effects));
+        for delivery in told {
+            assert!(client.hear(Heard::Protocol(delivery)).is_empty(), "no deal leaves it again");
+        }
+    }
+}
+
+#[test]
+fn s7_no_second_vector_after_a_crash() {
+    let Through { mut client, told, .. } = through(1, 1, 3);
+    client.restart();
+    client.connect(0);
+    assert_declined(&client.announce(1, 1), "restarted");
+    for delivery in told {
+        assert!(client.hear(Heard::Protocol(delivery)).is_empty());
+    }
+    let update = Ok(zeros(&client.consortium));
+    assert!(client.hand(Input::Trained { round: 1, attempt: 1, update }).is_empty());
+    let wanted = wire::UploadWanted { round: 1, attempt: 1, next_chunk: 0 };
+    assert!(client.hear(Heard::UploadWanted(wanted)).is_empty());
+    assert_eq!(client.debits.len(), 1);
+}
+
+/// After a crash the coordinator shows other survivors: what it gets is the recorded vote, byte for byte.
+#[test]
+fn s7_no_second_vote_after_a_crash() {
+    let Through { mut client, told, effects, .. } = through(1, 1, 4);
+    let before = said(&effects[3], 4);
+    client.restart();
+    client.connect(0);
+    let mut other = told[2].clone();
+    assert_eq!(other.step, 4);
+    *other.body.last_mut().unwrap() ^= 1;
+    for delivery in [other, told[2].clone()] {
+        assert_eq!(said(&client.hear(Heard::Protocol(delivery)), 4), before);
+    }
+}
+
+/// What members said in another round, another attempt and another job does not verify in this one.
+#[test]
+fn a2_adverts_replayed_across_rounds_attempts_and_jobs() {
+    for (round, attempt, epsilon) in [(2, 1, 1000.0), (1, 2, 1000.0), (1, 1, 999.0)] {
+        let elsewhere = Consortium::with(epsilon);
+        let mut client = Client::new();
+        let announcement = elsewhere.announce(round, attempt, &client.state());
+        let old = Others::join(&elsewhere, &announcement);
+        let now = client.consortium.announce(1, 1, &client.state());
+        let word = said(&client.announce(1, 1), 1);
+        let mut others = Others::join(&client.consortium, &now);
+        let mut delivery = others.next(&client.consortium, &word);
+        // One peer's advert of the other attempt in place of its own.
+        let advert = 205;
+        let replayed = old.advert(0);
+        delivery.body[7..7 + advert].copy_from_slice(replayed);
+        let refused = words(&client.hear(Heard::Protocol(delivery)));
+        assert_eq!(refused[0], "refuse check-a2", "round {round} attempt {attempt} ε {epsilon}");
+    }
+}
+
+#[test]
+fn s4_a_cohort_that_does_not_follow_from_the_plan() {
     let mut client = Client::new();
     let good = client.consortium.announce(1, 1, &client.state());
     let mut smaller = good.clone();
@@ -523,39 +688,47 @@ fn another_cohort_another_coordinator_and_another_plan_are_refused() {
     stranger.cohort[2] = "org-9".parse().unwrap();
     for announcement in [smaller, stranger] {
         let heard = client.consortium.sign(&announcement);
-        assert_stopped(&client.hear(heard), "the announced cohort does not follow from the plan");
+        let effects = client.hear(heard);
+        assert_stopped(&effects, "the announced cohort does not follow from the plan");
+        blames_the_coordinator(&effects, "S4");
     }
-    for (round, attempt) in [(0, 1), (5, 1), (1, 0), (1, 4)] {
-        let heard = client.consortium.sign(&Announcement { round, attempt, ..good.clone() });
-        assert_stopped(&client.hear(heard), "is not in the plan");
-    }
-    // Signed by a member instead of the coordinator.
-    let Consortium { roster, plan, organizations, .. } = &client.consortium;
-    let forged = good.sign(roster, plan, organizations[0].signing_key());
-    assert_stopped(&client.hear(Heard::Announcement(forged)), "not signed by the roster's coordinator");
-    let other = Consortium::with(999.0);
-    assert_stopped(&client.hear(other.sign(&good)), "not signed by the roster's coordinator");
     assert!(client.journal.is_empty() && client.debits.is_empty());
 }
 
 #[test]
-fn an_altered_sum_is_refused_and_changes_nothing() {
-    type Change = (&'static str, fn(&mut wire::ReleaseHead));
-    let changes: [Change; 7] = [
-        ("starts from adapter", |head| head.adapter_before = vec![1; 32]),
-        ("claims adapter", |head| head.adapter_after = vec![1; 32]),
-        ("claims adapter", |head| head.optimizer_after = vec![1; 32]),
-        ("does not match its digest", |head| head.sum_digest = vec![1; 32]),
-        ("fewer than the plan allows", |head| drop(head.survivors.pop())),
-        ("fewer than the plan allows", |head| head.survivors[2] = "org-9".into()),
+fn s5_a_round_or_attempt_that_the_plan_does_not_have() {
+    let mut client = Client::new();
+    let good = client.consortium.announce(1, 1, &client.state());
+    for (round, attempt) in [(0, 1), (5, 1), (1, 0), (1, 4)] {
+        let heard = client.consortium.sign(&Announcement { round, attempt, ..good.clone() });
+        let effects = client.hear(heard);
+        assert_stopped(&effects, "is not in the plan");
+        blames_the_coordinator(&effects, "S5");
+    }
+    assert!(client.journal.is_empty() && client.debits.is_empty());
+}
+
+#[test]
+fn s13_to_s19_an_altered_release_changes_nothing() {
+    type Change = (&'static str, &'static str, fn(&mut wire::ReleaseHead));
+    let changes: [Change; 8] = [
+        ("S13", "not the plan's", |head| head.sum_bytes += 1),
+        ("S18", "starts from adapter", |head| head.adapter_before = vec![1; 32]),
+        ("S19", "claims adapter", |head| head.adapter_after = vec![1; 32]),
+        ("S19", "claims adapter", |head| head.optimizer_after = vec![1; 32]),
+        ("S17", "does not match its digest", |head| head.sum_digest = vec![1; 32]),
+        ("S16", "fewer than the plan allows", |head| drop(head.survivors.pop())),
+        ("S16", "fewer than the plan allows", |head| head.survivors[2] = "org-9".into()),
         // The plan is part of what is signed: another one's release does not verify under this one.
-        ("not signed", |head| head.plan_digest = vec![1; 32]),
+        ("S14", "not signed", |head| head.plan_digest = vec![1; 32]),
     ];
-    for (why, change) in changes {
+    for (check, why, change) in changes {
         let mut client = Client::new();
         let before = client.state();
         let (head, sum) = client.consortium.release(1, &mut client.state(), 3, &change);
-        assert_stopped(&client.hand(Input::Release { head, sum }), why);
+        let effects = client.hand(Input::Release { head, sum });
+        assert_stopped(&effects, why);
+        blames_the_coordinator(&effects, check);
         assert_eq!(client.state(), before);
         assert_eq!(client.session.applied().0, 0);
     }
@@ -574,6 +747,36 @@ fn an_altered_sum_is_refused_and_changes_nothing() {
     assert_eq!(client.state(), before);
     assert_eq!(words(&client.hand(Input::Release { head, sum })), ["applied 1"]);
     assert_ne!(client.state(), before);
+}
+
+/// Signed for this plan, and made for another.
+#[test]
+fn s15_a_release_of_another_plan() {
+    let mut client = Client::new();
+    let (signed, sum) = client.consortium.release(1, &mut client.state(), 3, &|_| {});
+    let mut head = <wire::ReleaseHead as prost::Message>::decode(signed.head.as_slice()).unwrap();
+    head.plan_digest = vec![1; 32];
+    let head = prost::Message::encode_to_vec(&head);
+    let Consortium { roster, plan, coordinator, .. } = &client.consortium;
+    let id = roster.coordinator().id.as_str();
+    let signature =
+        consilium_crypto::sign::sign(coordinator.signing_key(), "release", &plan.digest(), id, &head);
+    let head = wire::SignedReleaseHead { head, signature: signature.0.to_vec() };
+    blames_the_coordinator(&client.hand(Input::Release { head, sum }), "S15");
+    assert_eq!(client.session.applied().0, 0);
+}
+
+/// The head names a sum that it does not have: too short for the adapter, and with the right digest.
+#[test]
+fn s20_a_sum_that_cannot_be_applied() {
+    let mut client = Client::new();
+    let before = client.state();
+    let short = vec![1, 2, 3];
+    let digest = Digest::of(&short).0.to_vec();
+    let (head, _) =
+        client.consortium.release(1, &mut client.state(), 3, &|head| head.sum_digest = digest.clone());
+    blames_the_coordinator(&client.hand(Input::Release { head, sum: short }), "S20");
+    assert_eq!(client.state(), before);
 }
 
 #[test]
@@ -608,9 +811,11 @@ fn a_restarted_client_repeats_what_it_recorded_and_says_nothing_else() {
 }
 
 #[test]
-fn who_has_helped_to_open_an_attempt_joins_no_other_of_that_round() {
+fn s8_who_has_helped_to_open_an_attempt_joins_no_other_of_that_round() {
     let Through { mut client, .. } = through(1, 1, 5);
-    assert_declined(&client.announce(1, 2), "answered-already");
+    let effects = client.announce(1, 2);
+    assert_declined(&effects, "answered-already");
+    assert!(named(&effects).starts_with("S8: "));
     client.restart();
     client.connect(0);
     assert_declined(&client.announce(1, 2), "answered-already");
@@ -669,7 +874,7 @@ fn a_bent_message_of_the_protocol_ends_the_attempt_with_its_checks_number() {
 }
 
 #[test]
-fn an_attempt_that_would_pass_the_budget_is_refused_before_anything_leaves() {
+fn s11_an_attempt_that_would_pass_the_budget() {
     let derived = Consortium::new().plan.derived().clone();
     let one = derived.guarantees(1, 1e-5).unwrap().central;
     let mut client = Client::of(Consortium::with(one * 1.01));
@@ -684,7 +889,9 @@ fn an_attempt_that_would_pass_the_budget_is_refused_before_anything_leaves() {
     client.debits.push(Debit::of(&client.consortium.plan, 1, 1));
     client.restart();
     client.connect(0);
-    assert_declined(&client.announce(1, 2), "budget");
+    let effects = client.announce(1, 2);
+    assert_declined(&effects, "budget");
+    assert!(named(&effects).starts_with("S11: "));
     assert_eq!(client.journal.len(), 1);
 }
 
@@ -750,10 +957,12 @@ fn a_result_is_said_again_until_the_end_and_every_due_round_is_evaluated() {
 }
 
 #[test]
-fn a_coordinator_with_other_documents_is_left() {
+fn s12_a_coordinator_with_other_documents() {
     let mut client = Client::new();
     let welcome = wire::Welcome { roster_digest: vec![0; 32], plan_digest: vec![0; 32], released_round: 0 };
-    assert_stopped(&client.hear(Heard::Welcome(welcome)), "another roster or plan");
+    let effects = client.hear(Heard::Welcome(welcome));
+    assert_stopped(&effects, "another roster or plan");
+    blames_the_coordinator(&effects, "S12");
     let goodbye = |code: &str| Heard::Goodbye(wire::Goodbye { code: code.into() });
     assert_stopped(&client.hear(goodbye("other-plan")), "another roster or plan");
     assert_stopped(&client.hear(goodbye("protocol-version")), "upgrade the older side");

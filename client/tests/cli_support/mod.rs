@@ -70,6 +70,7 @@ impl Consortium {
         let roster = Roster {
             version: 1,
             consortium: id("clinics"),
+            previous: None,
             quorum: 3,
             coordinator: party(3),
             organizations: (0..3).map(party).collect(),

@@ -1,12 +1,15 @@
 //! `consilium sign`: one person's signature under a roster or a plan.
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, ValueEnum};
 use consilium_proto::{
     identity::Identity,
     plan::Plan,
-    roster::Roster,
+    roster::{Roster, predecessor},
     signed::{Kind, fingerprint},
 };
 use serde_json::json;
@@ -45,13 +48,18 @@ pub(super) struct Sign {
 }
 
 impl Sign {
+    /// As `sign roster`.
+    pub(super) fn roster(file: PathBuf, identity: PathBuf, json: bool) -> Self {
+        Self { what: What::Roster, file, identity, json }
+    }
+
     pub(super) fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
         let text = read_document(&self.file)?;
         let identity = read_identity(&self.identity)?;
         let kind = match self.what {
             What::Roster => {
                 let roster = Roster::parse(&text).map_err(|e| Failure::in_file(&self.file, e))?;
-                belongs(&roster, &identity)?;
+                belongs(&voters(&roster, &self.file)?, &identity)?;
                 Kind::Roster
             }
             What::Plan => {
@@ -77,6 +85,26 @@ impl Sign {
         writeln!(out, "{}", beside.display())?;
         Ok(())
     }
+}
+
+/// The version whose organizations sign this one: itself if it is the first, otherwise the one before.
+fn voters(roster: &Roster, file: &Path) -> Result<Roster, Failure> {
+    let Some(previous) = roster.previous else { return Ok(roster.clone()) };
+    let path = predecessor(file, roster.version).ok_or_else(|| {
+        let name = format!("roster.{}.toml", roster.version);
+        Failure::in_file(
+            file,
+            format!("version {} is kept as {name} beside the first; rename it", roster.version),
+        )
+    })?;
+    let text = read_document(&path)?;
+    if fingerprint(Kind::Roster, &text) != previous {
+        return Err(Failure::in_file(
+            &path,
+            format!("it is not the version that {} continues; get the chain's own", file.display()),
+        ));
+    }
+    Roster::parse(&text).map_err(|e| Failure::in_file(&path, e))
 }
 
 /// A signature that no one would count is refused here, where it can still be mended.

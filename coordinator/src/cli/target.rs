@@ -117,7 +117,7 @@ impl TargetArgs {
     }
 }
 
-fn read_plan(path: &Path, roster: &VerifiedRoster) -> Result<VerifiedPlan, Failure> {
+pub(super) fn read_plan(path: &Path, roster: &VerifiedRoster) -> Result<VerifiedPlan, Failure> {
     let text = read_document(path)?;
     let signatures = read_signatures(path)?;
     Plan::verify(&text, &signatures, roster).map_err(|e| Failure::in_file(path, e))

@@ -7,7 +7,7 @@ pub const TOO_FEW_ONLINE: &str = "too-few-online";
 pub const TOO_FEW_ANSWERS: &str = "too-few-answers";
 /// So many members declined that the minimum is out of reach.
 pub const TOO_MANY_REFUSALS: &str = "too-many-refusals";
-/// The protocol failed and its evidence names culprits.
+/// What members dealt does not give their secrets; the evidence names them.
 pub const MISBEHAVIOUR: &str = "misbehaviour";
 /// The masked inputs could not be read back from the store.
 pub const STORE: &str = "store";

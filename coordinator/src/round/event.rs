@@ -38,6 +38,15 @@ pub enum Event {
         /// Organizations in the sum.
         survivors: Vec<Id>,
     },
+    /// A member broke the protocol, provably.
+    Blamed {
+        /// Whom the evidence convicts.
+        culprit: Id,
+        /// The number of the check in the manual's table.
+        check: String,
+        /// What convicts it: see [`consilium_crypto::secagg::evidence`].
+        evidence: Vec<u8>,
+    },
     /// The attempt ended without a sum.
     Failed {
         /// Why, from [`super::code`].
@@ -79,6 +88,7 @@ impl Event {
             Self::Stored { .. } => "stored",
             Self::Closed { .. } => "closed",
             Self::Released { .. } => "released",
+            Self::Blamed { .. } => "blamed",
             Self::Failed { .. } => "failed",
             Self::Evaluated(_) => "evaluated",
         }
@@ -99,6 +109,13 @@ impl Event {
             }
             Self::Closed { step } => Body { step: *step, ..Body::default() }.encode_to_vec(),
             Self::Released { survivors } => Body { ids: ids(survivors), ..Body::default() }.encode_to_vec(),
+            Self::Blamed { culprit, check, evidence } => Body {
+                from: culprit.to_string(),
+                code: check.clone(),
+                body: evidence.clone(),
+                ..Body::default()
+            }
+            .encode_to_vec(),
             Self::Failed { code, culprits } => {
                 Body { code: code.clone(), ids: ids(culprits), ..Body::default() }.encode_to_vec()
             }
@@ -128,6 +145,10 @@ impl Event {
             }
             "closed" => Self::Closed { step: body()?.step },
             "released" => Self::Released { survivors: ids(&body()?.ids)? },
+            "blamed" => {
+                let Body { from, code: check, body: evidence, .. } = body()?;
+                Self::Blamed { culprit: id(&from)?, check, evidence }
+            }
             "failed" => {
                 let Body { code, ids: culprits, .. } = body()?;
                 Self::Failed { code, culprits: ids(&culprits)? }
@@ -150,6 +171,7 @@ mod tests {
             Event::Stored { from: a.clone(), bytes: 1 << 40 },
             Event::Closed { step: 3 },
             Event::Released { survivors: vec![a.clone()] },
+            Event::Blamed { culprit: a.clone(), check: "C3".into(), evidence: vec![7; 9] },
             Event::Failed { code: "too-few".into(), culprits: vec![a] },
             Event::Evaluated(wire::Evaluation { round: 3, loss: 0.5, ..Default::default() }),
         ] {

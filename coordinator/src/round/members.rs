@@ -12,6 +12,12 @@ pub(crate) struct Member {
     pub(crate) away_since_ms: u64,
     /// The code with which it declined the current attempt.
     pub(crate) refusal: Option<String>,
+    /// The check that its last refused message of the current attempt failed: for the operator's eyes, and no proof.
+    pub(crate) fault: Option<&'static str>,
+    /// Evidence convicts it.
+    convicted: bool,
+    /// Convicted, and not needed: it counts as absent.
+    pub(crate) excluded: bool,
     pub(crate) software: String,
 }
 
@@ -48,8 +54,33 @@ impl Members {
         }
     }
 
+    pub(crate) fn misbehaved(&mut self, id: &Id, check: &'static str) {
+        if let Some(member) = self.all.get_mut(id) {
+            member.fault = Some(check);
+        }
+    }
+
+    pub(crate) fn convicted(&mut self, id: &Id) {
+        if let Some(member) = self.all.get_mut(id) {
+            member.convicted = true;
+        }
+    }
+
+    /// Before an attempt: whoever is convicted counts as absent, if those who are left can be enough. `n` is the plan's and
+    /// stays; so does everybody's place in the cohort.
+    pub(crate) fn exclude_convicted(&mut self, minimum: usize) {
+        let left = self.all.values().filter(|member| !member.convicted).count();
+        for member in self.all.values_mut() {
+            member.excluded = member.convicted && left >= minimum;
+        }
+    }
+
+    pub(crate) fn is_excluded(&self, id: &Id) -> bool {
+        self.all.get(id).is_some_and(|member| member.excluded)
+    }
+
     pub(crate) fn forget_refusals(&mut self) {
-        self.all.values_mut().for_each(|member| member.refusal = None);
+        self.all.values_mut().for_each(|member| (member.refusal, member.fault) = (None, None));
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Id, &Member)> {
@@ -57,27 +88,30 @@ impl Members {
     }
 
     pub(crate) fn online(&self) -> usize {
-        self.all.values().filter(|member| member.online).count()
+        self.all.values().filter(|member| member.online && !member.excluded).count()
     }
 
     pub(crate) fn is_online(&self, id: &Id) -> bool {
-        self.all.get(id).is_some_and(|member| member.online)
+        self.all.get(id).is_some_and(|member| member.online && !member.excluded)
     }
 
     pub(crate) fn has_refused(&self, id: &Id) -> bool {
-        self.all.get(id).is_some_and(|member| member.refusal.is_some())
+        self.all.get(id).is_some_and(|member| member.refusal.is_some() || member.excluded)
     }
 
-    /// Nothing will come from it soon: it declined, or its connection has been closed for longer than the grace.
+    /// Nothing will come from it soon: it declined, it is excluded, or its connection has been closed for longer than the grace.
     pub(crate) fn is_gone(&self, id: &Id, now_ms: u64) -> bool {
         self.all.get(id).is_none_or(|member| {
-            member.refusal.is_some() || (!member.online && now_ms >= member.away_since_ms + self.grace_ms)
+            member.refusal.is_some()
+                || member.excluded
+                || (!member.online && now_ms >= member.away_since_ms + self.grace_ms)
         })
     }
 
     /// When the next member that is away, but not for long enough, will count as gone.
     pub(crate) fn next_grace_ms(&self, now_ms: u64) -> Option<u64> {
         let ends = |member: &Member| member.away_since_ms + self.grace_ms;
-        self.all.values().filter(|m| !m.online && m.refusal.is_none() && ends(m) > now_ms).map(ends).min()
+        let awaited = |m: &&Member| !m.online && m.refusal.is_none() && !m.excluded && ends(m) > now_ms;
+        self.all.values().filter(awaited).map(ends).min()
     }
 }

@@ -33,6 +33,7 @@ use consilium_crypto::{
 };
 use consilium_proto::{
     PROTOCOL_VERSION,
+    evidence::Evidence,
     identity::Identity,
     ids::Id,
     plan::{Guarantees, VerifiedPlan},
@@ -45,7 +46,7 @@ use history::Summary;
 use members::Members;
 pub use recovery::{Recovered, RecoveryError};
 pub use release::Publication;
-use running::Running;
+use running::{Refused, Running};
 use witness::Witnesses;
 
 /// What happened.
@@ -268,7 +269,12 @@ pub struct Job {
     history: Vec<Summary>,
     started_ms: Option<u64>,
     upload_bytes: u64,
+    /// What convicts members, oldest first.
+    evidence: Vec<Evidence>,
 }
+
+/// Longest complaint that is read, bytes: one in a cohort of 1000 has about 730.
+const MAX_COMPLAINT_BYTES: usize = 2048;
 
 impl Job {
     /// Handles one input and says what to do.
@@ -289,7 +295,7 @@ impl Job {
                 self.witnesses.answered(&from, statements, &self.members, &mut effects);
             }
             Input::Protocol { from, message } => self.protocol(&from, message, &mut effects),
-            Input::Refusal { from, refusal } => self.refusal(&from, refusal),
+            Input::Refusal { from, refusal } => self.refusal(&from, refusal, &mut effects),
             Input::Evaluation { from, evaluation } => self.evaluation(&from, evaluation, &mut effects),
             Input::Held { from, round, attempt, chunks } => {
                 self.held(&from, round, attempt, chunks, &mut effects)
@@ -351,6 +357,7 @@ impl Job {
         };
         effects.push(Effect::Send { to: from.clone(), message: Kind::Welcome(welcome) });
         match &self.phase {
+            Phase::Running(_) if self.members.is_excluded(&from) => {}
             Phase::Running(running) => {
                 self.witnesses.greet(&from, effects);
                 running.greet(&from, effects);
@@ -362,10 +369,17 @@ impl Job {
 
     fn protocol(&mut self, from: &Id, message: wire::ProtocolMessage, effects: &mut Vec<Effect>) {
         let refused = match &mut self.phase {
+            Phase::Running(_) if self.members.is_excluded(from) => Some("excluded"),
             Phase::Running(running) => {
                 // Who takes part has been told enough.
                 self.witnesses.satisfied(from);
-                running.protocol(from, message, effects).err()
+                let begun = effects.len();
+                let refused = running.protocol(from, message, effects).err();
+                if let Some(Refused { code, misbehaviour: true }) = refused {
+                    self.members.misbehaved(from, code);
+                }
+                self.note_blames(effects.get(begun..).unwrap_or_default());
+                refused.map(|refused| refused.code)
             }
             Phase::Waiting { .. } | Phase::Finished => Some("no-attempt"),
         };
@@ -399,10 +413,38 @@ impl Job {
         Ok(effects)
     }
 
-    fn refusal(&mut self, from: &Id, refusal: wire::Refusal) {
-        if let Phase::Running(running) = &self.phase
+    /// Notes the evidence among what is to be recorded.
+    fn note_blames(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Record { event, .. } = effect {
+                self.note_blame(event);
+            }
+        }
+    }
+
+    fn note_blame(&mut self, event: &Event) {
+        if let Event::Blamed { culprit, check, evidence } = event
+            && let Phase::Running(running) = &self.phase
+        {
+            self.evidence.push(running.exhibit(culprit, check, evidence));
+            self.members.convicted(culprit);
+        }
+    }
+
+    /// What convicts members of this job, oldest first.
+    pub fn evidence(&self) -> &[Evidence] {
+        &self.evidence
+    }
+
+    fn refusal(&mut self, from: &Id, refusal: wire::Refusal, effects: &mut Vec<Effect>) {
+        if let Phase::Running(running) = &mut self.phase
             && running.is(refusal.round, refusal.attempt)
         {
+            let begun = effects.len();
+            if (1..=MAX_COMPLAINT_BYTES).contains(&refusal.complaint.len()) {
+                running.complaint(from, &refusal.complaint, effects);
+            }
+            self.note_blames(effects.get(begun..).unwrap_or_default());
             let plain = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-';
             self.members.refused(from, refusal.code.chars().filter(plain).take(48).collect());
         }
@@ -443,6 +485,7 @@ impl Job {
     /// Goes on as far as time and what is known allow.
     fn advance(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
         loop {
+            let begun = effects.len();
             let moved = match &mut self.phase {
                 Phase::Finished => false,
                 Phase::Waiting { round, attempt, since_ms } => {
@@ -456,8 +499,9 @@ impl Job {
                             self.debited += running.newly_debited();
                             true
                         }
-                        running::Settled::Failed { code, culprits } => {
-                            self.fail(code, culprits, now_ms, effects);
+                        running::Settled::Failed { code } => {
+                            self.note_blames(effects.get(begun..).unwrap_or_default());
+                            self.fail(code, now_ms, effects);
                             true
                         }
                     }
@@ -478,6 +522,7 @@ impl Job {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let minimum = self.plan.document().cohort.min_survivors as usize;
+        self.members.exclude_convicted(minimum);
         let settled = self
             .plan
             .cohort()
@@ -490,7 +535,7 @@ impl Job {
             let event = Event::Opened(announcement);
             if let Ok(running) = self.opened(&event, round, attempt, now_ms) {
                 effects.push(Effect::Record { round, attempt, event });
-                for id in self.plan.cohort() {
+                for id in self.plan.cohort().iter().filter(|id| !self.members.is_excluded(id)) {
                     self.witnesses.greet(id, effects);
                     running.greet(id, effects);
                 }
@@ -510,9 +555,10 @@ impl Job {
         false
     }
 
-    fn fail(&mut self, code: &'static str, culprits: Vec<Id>, now_ms: u64, effects: &mut Vec<Effect>) {
+    fn fail(&mut self, code: &'static str, now_ms: u64, effects: &mut Vec<Effect>) {
         let Phase::Running(running) = &self.phase else { return };
         let (round, attempt) = (running.round, running.attempt);
+        let culprits = running.culprits();
         let event = Event::Failed { code: code.into(), culprits: culprits.clone() };
         effects.push(Effect::Record { round, attempt, event });
         let ended = wire::AttemptEnded {

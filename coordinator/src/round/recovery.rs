@@ -73,6 +73,7 @@ impl Job {
             history: Vec::new(),
             started_ms: None,
             upload_bytes: 0,
+            evidence: Vec::new(),
         })
     }
 
@@ -116,12 +117,13 @@ impl Job {
             Event::Evaluated(evaluation) => {
                 self.evaluated(evaluation);
             }
-            Event::Accepted { .. } | Event::Stored { .. } | Event::Closed { .. } => {
+            Event::Accepted { .. } | Event::Stored { .. } | Event::Blamed { .. } | Event::Closed { .. } => {
                 let Phase::Running(running) = &mut self.phase else {
                     return Err(broken(format!("event \"{}\" outside an attempt", event.kind())));
                 };
                 running.replay(&event, at_ms).map_err(broken)?;
                 self.debited += running.newly_debited();
+                self.note_blame(&event);
             }
         }
         Ok(())
@@ -150,6 +152,7 @@ impl Job {
         at_ms: u64,
     ) -> Result<Running, String> {
         let Event::Opened(announcement) = event else { return Err("not an announcement".into()) };
+        self.members.exclude_convicted(self.plan.document().cohort.min_survivors as usize);
         let running = Running::open(announcement, &self.roster, &self.plan, at_ms)?;
         if !running.is(round, attempt) {
             return Err("the announcement is of another attempt".into());

@@ -36,12 +36,12 @@ impl Job {
         if !running.is(round, attempt) || !running.is_releasing() {
             return;
         }
-        let Ok(sum) = sum else { return self.fail(code::STORE, Vec::new(), now_ms, effects) };
+        let Ok(sum) = sum else { return self.fail(code::STORE, now_ms, effects) };
         let survivors = running.survivors();
         // In place: a copy of the largest adapter would double the coordinator's memory.
         let before = self.state.adapter_digest();
         let Ok(metrics) = apply_sum(&self.plan, &mut self.state, &sum, survivors.len()) else {
-            return self.fail(code::NOT_APPLICABLE, Vec::new(), now_ms, effects);
+            return self.fail(code::NOT_APPLICABLE, now_ms, effects);
         };
         let head = wire::ReleaseHead {
             plan_digest: self.plan.digest().0.to_vec(),

@@ -8,6 +8,7 @@ use consilium_crypto::{
 };
 use consilium_proto::{
     announcement::Announcement,
+    evidence::Evidence,
     identity::Identity,
     ids::Id,
     plan::{Plan, VerifiedPlan},
@@ -33,6 +34,23 @@ pub(crate) struct Running {
     step_ends_ms: Vec<u64>,
     debit_pending: bool,
     aggregating: bool,
+    /// Whom recorded evidence convicts, and of which check.
+    blamed: Vec<(Id, String)>,
+}
+
+/// Why a member's message was dropped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused {
+    /// A word, or the number of the check.
+    pub(crate) code: &'static str,
+    /// Whether its sender is to blame; who is only late is not.
+    pub(crate) misbehaviour: bool,
+}
+
+impl Refused {
+    fn late(code: &'static str) -> Self {
+        Self { code, misbehaviour: false }
+    }
 }
 
 /// What came of looking at the step.
@@ -42,7 +60,7 @@ pub(crate) enum Settled {
     /// A step ended.
     Moved,
     /// The attempt ended.
-    Failed { code: &'static str, culprits: Vec<Id> },
+    Failed { code: &'static str },
 }
 
 impl Running {
@@ -91,6 +109,7 @@ impl Running {
             step_ends_ms: Vec::new(),
             debit_pending: false,
             aggregating: false,
+            blamed: Vec::new(),
         })
     }
 
@@ -187,27 +206,31 @@ impl Running {
         Effect::Record { round: self.round, attempt: self.attempt, event }
     }
 
-    /// A member's message. What the collector refuses is counted against its sender there, and dropped here.
+    /// A member's message. What the collector refuses is counted against its sender there, and dropped here; what proves a
+    /// fault is recorded.
     ///
     /// # Errors
     ///
-    /// Why it was dropped: a word, or the number of the check.
+    /// Why it was dropped.
     pub(crate) fn protocol(
         &mut self,
         from: &Id,
         message: wire::ProtocolMessage,
         effects: &mut Vec<Effect>,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), Refused> {
         if !self.is(message.round, message.attempt) {
-            return Err("other-attempt");
+            return Err(Refused::late("other-attempt"));
         }
         if self.aggregating || message.step != self.step() as u32 {
-            return Err("other-step");
+            return Err(Refused::late("other-step"));
         }
         let (step, body) = (self.step(), message.body);
-        let position = self.position(from).ok_or("not-in-cohort")?;
+        let position = self.position(from).ok_or(Refused::late("not-in-cohort"))?;
         let known = self.holds(position);
-        self.collector.accept(position, step, &body).map_err(|fault| fault.check())?;
+        if let Err(fault) = self.collector.accept(position, step, &body) {
+            self.blame(effects);
+            return Err(Refused { code: fault.check(), misbehaviour: fault.is_misbehaviour() });
+        }
         // What is accepted again is the same, byte for byte: its sender lost the receipt.
         if !known {
             effects.push(self.record(Event::Accepted { from: from.clone(), step: step as u32, body }));
@@ -219,6 +242,42 @@ impl Running {
             effects.push(self.receipt(from, step));
         }
         Ok(())
+    }
+
+    /// A member says that a box dealt to it is bad; the collector judges.
+    pub(crate) fn complaint(&mut self, from: &Id, complaint: &[u8], effects: &mut Vec<Effect>) {
+        if let Some(position) = self.position(from)
+            && self.collector.complain(position, complaint).is_ok()
+        {
+            self.blame(effects);
+        }
+    }
+
+    /// Records what the collector can prove and what is not recorded yet.
+    fn blame(&mut self, effects: &mut Vec<Effect>) {
+        for proof in self.collector.proofs() {
+            let check = proof.conviction.offence.check().to_owned();
+            let Some(culprit) = self.id(proof.conviction.culprit).cloned() else { continue };
+            if !self.blamed.contains(&(culprit.clone(), check.clone())) {
+                self.blamed.push((culprit.clone(), check.clone()));
+                let evidence = proof.evidence.clone();
+                effects.push(self.record(Event::Blamed { culprit, check, evidence }));
+            }
+        }
+    }
+
+    /// Evidence about this attempt, in the form in which it is handed on.
+    pub(crate) fn exhibit(&self, culprit: &Id, check: &str, evidence: &[u8]) -> Evidence {
+        Evidence {
+            version: 1,
+            round: self.round,
+            attempt: self.attempt,
+            culprit: culprit.clone(),
+            check: check.to_owned(),
+            announcement: self.announcement.announcement.clone(),
+            signature: self.announcement.signature.clone(),
+            evidence: evidence.to_vec(),
+        }
     }
 
     /// The store's word on how many chunks of a masked input it holds: the upload goes on from there.
@@ -303,7 +362,7 @@ impl Running {
         if self.aggregating {
             return Settled::Wait;
         }
-        let failed = |code| Settled::Failed { code, culprits: Vec::new() };
+        let failed = |code| Settled::Failed { code };
         let late = now_ms >= self.deadline_ms(plan);
         if !self.collector.enough() {
             // Whoever is away may come back with its secrets; whoever declined will not speak again.
@@ -334,6 +393,7 @@ impl Running {
         let step = self.step();
         effects.push(self.record(Event::Closed { step: step as u32 }));
         if let Some(failed) = self.closed(step, now_ms) {
+            self.blame(effects);
             return failed;
         }
         if self.aggregating {
@@ -349,10 +409,8 @@ impl Running {
 
     /// Freezes the step's set, now or in a replay.
     fn closed(&mut self, step: Step, now_ms: u64) -> Option<Settled> {
-        if let Err(failure) = self.collector.close() {
-            let culprits =
-                failure.culprits.iter().filter_map(|&position| self.id(position).cloned()).collect();
-            return Some(Settled::Failed { code: code::MISBEHAVIOUR, culprits });
+        if self.collector.close().is_err() {
+            return Some(Settled::Failed { code: code::MISBEHAVIOUR });
         }
         self.step_ends_ms.push(now_ms);
         match step {
@@ -384,9 +442,15 @@ impl Running {
         self.collector.survivors().iter().filter_map(|&position| self.id(position).cloned()).collect()
     }
 
-    /// Members whom the collector caught, in the order in which it did.
-    pub(crate) fn faulty(&self) -> Vec<Id> {
-        self.collector.faults().iter().filter_map(|(position, _)| self.id(*position).cloned()).collect()
+    /// Members whom recorded evidence convicts, once each, in the order in which it came.
+    pub(crate) fn culprits(&self) -> Vec<Id> {
+        let mut culprits: Vec<Id> = Vec::new();
+        for (id, _) in &self.blamed {
+            if !culprits.contains(id) {
+                culprits.push(id.clone());
+            }
+        }
+        culprits
     }
 
     pub(crate) fn evidence(&self) -> Vec<u8> {
@@ -400,7 +464,7 @@ impl Running {
             started_ms: self.started_ms,
             step_ends_ms: self.step_ends_ms.clone(),
             survivors: self.survivors(),
-            culprits: self.faulty(),
+            culprits: self.culprits(),
             upload_bytes: self.uploaded,
             ..Summary::default()
         }
@@ -424,6 +488,10 @@ impl Running {
                 let position = self.position(from).ok_or("an input from outside the cohort")?;
                 self.collector.input_complete(position);
                 self.uploaded += bytes;
+                Ok(())
+            }
+            Event::Blamed { culprit, check, .. } => {
+                self.blamed.push((culprit.clone(), check.clone()));
                 Ok(())
             }
             Event::Closed { step } if *step == self.step() as u32 => {

@@ -3,7 +3,7 @@
 use consilium_crypto::secagg::Step;
 use consilium_proto::wire;
 
-use super::{Job, Phase, history::privacy};
+use super::{Job, Phase, history::privacy, members::Member};
 
 /// Rounds that a status carries; the whole list is asked for separately.
 const RECENT: usize = 512;
@@ -76,12 +76,22 @@ impl Job {
                 id: id.to_string(),
                 online: member.online,
                 done,
-                awaited: awaited && member.refusal.is_none(),
-                refusal: member.refusal.clone().unwrap_or_default(),
+                awaited: awaited && member.refusal.is_none() && !member.excluded,
+                refusal: trouble(member),
                 software: member.software.clone(),
             }
         });
         status.collect()
+    }
+}
+
+/// Why a member does not take part, or what is wrong with what it sends.
+fn trouble(member: &Member) -> String {
+    match (&member.refusal, member.fault) {
+        _ if member.excluded => "excluded".into(),
+        (Some(code), _) => code.clone(),
+        (None, Some(check)) => format!("fault-{}", check.to_lowercase()),
+        (None, None) => String::new(),
     }
 }
 

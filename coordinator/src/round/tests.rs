@@ -1,5 +1,7 @@
 //! The round, driven by hand: one input at a time, with the protocol's own clients as members.
 
+mod blame;
+
 use std::collections::BTreeMap;
 
 use consilium_crypto::{
@@ -49,6 +51,7 @@ fn documents(identities: &[Arc<Identity>], coordinator: &Identity) -> (VerifiedR
     let roster = Roster {
         version: 1,
         consortium: "test".parse().unwrap(),
+        previous: None,
         quorum: 2 * n / 3 + 1,
         coordinator: party(coordinator),
         organizations: identities.iter().map(|it| party(it)).collect(),
@@ -236,7 +239,12 @@ impl Bench {
 
     fn refuses(&mut self, index: usize) -> Vec<&'static str> {
         let status = self.job.status(self.now);
-        let refusal = wire::Refusal { round: status.round, attempt: status.attempt, code: "test".into() };
+        let refusal = wire::Refusal {
+            round: status.round,
+            attempt: status.attempt,
+            code: "test".into(),
+            ..Default::default()
+        };
         self.hand(Input::Refusal { from: name(index), refusal })
     }
 
@@ -430,7 +438,7 @@ fn refusals_that_put_the_minimum_out_of_reach_end_the_attempt_at_once() {
     assert_eq!(outcomes(&bench.job), [(1, 1, code::TOO_MANY_REFUSALS.to_owned())]);
     // The refusals belonged to that attempt: in the next one all five may speak.
     assert!(bench.job.status(bench.now).members.iter().all(|it| it.awaited && it.refusal.is_empty()));
-    let late = wire::Refusal { round: 1, attempt: 1, code: "late".into() };
+    let late = wire::Refusal { round: 1, attempt: 1, code: "late".into(), ..Default::default() };
     bench.hand(Input::Refusal { from: name(3), refusal: late });
     assert!(bench.job.status(bench.now).members.iter().all(|it| it.refusal.is_empty()));
 }

@@ -17,7 +17,7 @@ use consilium_proto::{
     ids::Id,
     plan::{Guarantees, VerifiedPlan},
     roster::VerifiedRoster,
-    wire::{CoordinatorMessage, JobStatus, RoundsReply, SignedReleaseHead},
+    wire::{CoordinatorMessage, Evidence, JobStatus, RoundsReply, SignedReleaseHead},
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tonic::Status;
@@ -70,6 +70,7 @@ enum Request {
     SumPart { round: u32, offset: u64, bytes: usize, reply: oneshot::Sender<Result<Vec<u8>, Status>> },
     Status(oneshot::Sender<JobStatus>),
     Rounds(oneshot::Sender<RoundsReply>),
+    Evidence { index: usize, reply: oneshot::Sender<Option<Evidence>> },
     Cost { attempts: u64, cost: Guarantees },
     Stop,
 }
@@ -129,6 +130,13 @@ impl Handle {
     pub(super) async fn status(&self) -> Result<JobStatus, Status> {
         let (reply, wait) = oneshot::channel();
         self.requests.send(Request::Status(reply)).map_err(stopped)?;
+        wait.await.map_err(stopped)
+    }
+
+    /// One piece of evidence, counted from 0; none past the last.
+    pub(super) async fn evidence(&self, index: usize) -> Result<Option<Evidence>, Status> {
+        let (reply, wait) = oneshot::channel();
+        self.requests.send(Request::Evidence { index, reply }).map_err(stopped)?;
         wait.await.map_err(stopped)
     }
 
@@ -368,6 +376,9 @@ impl<S: Store> Core<S> {
                 let _ = reply.send(status);
             }
             Request::Rounds(reply) => drop(reply.send(self.job.rounds())),
+            Request::Evidence { index, reply } => {
+                let _ = reply.send(self.job.evidence().get(index).map(|evidence| evidence.to_wire()));
+            }
             Request::Cost { attempts, cost } => {
                 self.job.note_cost(attempts, cost);
                 self.accounting = false;
@@ -422,6 +433,9 @@ impl<S: Store> Core<S> {
                     Effect::Record { round, attempt, event } => {
                         if let Event::Failed { code, culprits } = &event {
                             tracing::warn!(round, attempt, code, ?culprits, "attempt failed");
+                        }
+                        if let Event::Blamed { culprit, check, .. } = &event {
+                            tracing::warn!(round, attempt, %culprit, check, "member convicted");
                         }
                         records.push(new_event(round, attempt, &event))
                     }

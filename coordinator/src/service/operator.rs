@@ -4,7 +4,10 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use consilium_proto::{
     roster::Caller,
-    wire::{JobStatus, RoundsReply, RoundsRequest, StatusRequest, operator_server::Operator},
+    wire::{
+        Evidence, EvidenceRequest, JobStatus, RoundsReply, RoundsRequest, StatusRequest,
+        operator_server::Operator,
+    },
 };
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -42,6 +45,8 @@ impl Service {
 impl Operator for Service {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<JobStatus, Status>> + Send>>;
 
+    type EvidenceStream = Pin<Box<dyn Stream<Item = Result<Evidence, Status>> + Send>>;
+
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<JobStatus>, Status> {
         let _call = self.begin(&request)?;
         Ok(Response::new(self.engine.status().await?))
@@ -50,6 +55,26 @@ impl Operator for Service {
     async fn rounds(&self, request: Request<RoundsRequest>) -> Result<Response<RoundsReply>, Status> {
         let _call = self.begin(&request)?;
         Ok(Response::new(self.engine.rounds().await?))
+    }
+
+    async fn evidence(
+        &self,
+        request: Request<EvidenceRequest>,
+    ) -> Result<Response<Self::EvidenceStream>, Status> {
+        let call = self.begin(&request)?;
+        let engine = self.engine.clone();
+        let (out, pieces) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let _call = call;
+            let mut index = 0;
+            while let Ok(Some(evidence)) = engine.evidence(index).await {
+                index += 1;
+                if out.send(Ok(evidence)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(pieces))))
     }
 
     async fn watch(&self, request: Request<StatusRequest>) -> Result<Response<Self::WatchStream>, Status> {

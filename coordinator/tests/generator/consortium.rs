@@ -74,6 +74,7 @@ impl Consortium {
         let (coordinator, operator) = (identity("coordinator", 5000), identity("operator", 5001));
         let until = jiff::civil::date(2099, 1, 1);
         let roster = Roster {
+            previous: None,
             version: 1,
             consortium: "generated".parse().expect("an id"),
             quorum: 2 * organizations.len() / 3 + 1,

@@ -73,7 +73,8 @@ async fn a_member_that_wants_too_much_harms_itself_alone() {
 
     // Messages: they wait, in the sender's own connection.
     let member = server.member(6).await;
-    let refusal = consilium_proto::wire::Refusal { round: 7, attempt: 1, code: "none".into() };
+    let refusal =
+        consilium_proto::wire::Refusal { round: 7, attempt: 1, code: "none".into(), complaint: Vec::new() };
     for _ in 0..60 {
         member.say(Say::Refusal(refusal.clone())).await.unwrap();
     }

@@ -279,7 +279,7 @@ impl Play {
         let (from, to) = ((0, client_seal), (me, seal.public()));
         let (key, data) = messages::box_key(&self.attempt, step1, from, to, &seal.agree(client_seal));
         let opening = key.open(&deal[at..at + SEALED], &data).expect("the client sealed it to this member");
-        let mut released = [0; 64];
+        let (opening, mut released) = (opening.expose(), [0; 64]);
         released[..32].copy_from_slice(&opening[32..64]);
         let salt = opening[64..].try_into().expect("32 bytes");
         released[32..].copy_from_slice(&messages::kind_salt(&salt, Kind::Seed));

@@ -1,6 +1,6 @@
 //! The public facts of an attempt: who takes part, under which keys, with which numbers, in which context.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
 use core::{fmt, str::FromStr};
 
 use super::{Params, ParamsError, SUITE};
@@ -158,6 +158,8 @@ pub struct Attempt {
     ctx: Digest,
     params: Params,
     members: Vec<Member>,
+    /// Members whose key has been revoked: they keep their place and may not speak.
+    silenced: BTreeSet<Position>,
     #[cfg(feature = "test-walls")]
     walls: super::walls::Walls,
 }
@@ -193,9 +195,23 @@ impl Attempt {
             ctx,
             params,
             members,
+            silenced: BTreeSet::new(),
             #[cfg(feature = "test-walls")]
             walls: super::walls::Walls::standing(),
         })
+    }
+
+    /// The same attempt, in which nothing that these members sign counts: their keys have been revoked. The context does not
+    /// change, for parties may learn of a revocation one after another.
+    #[must_use]
+    pub fn without(mut self, revoked: impl IntoIterator<Item = Position>) -> Self {
+        self.silenced.extend(revoked);
+        self
+    }
+
+    /// Whether nothing that a member signs counts.
+    pub(crate) fn is_silenced(&self, position: Position) -> bool {
+        self.silenced.contains(&position)
     }
 
     /// The context digest.

@@ -18,6 +18,7 @@ use core::fmt;
 
 use super::{
     Attempt, Flaw, Position, Step,
+    evidence::{Conviction, Offence},
     keys::Route,
     messages::{Adverts, DealHeader, DealHeaders, Parcel, authenticate, read_position},
     opening::{Opening, Place},
@@ -84,6 +85,22 @@ fn bound(route: &Route<'_>, parcel: &Parcel<'_>) -> Digest {
 /// not sign, or its proof does not hold.
 pub fn judge(attempt: &Attempt, adverts: &[u8], complaint: &[u8]) -> Result<Position, Dismissed> {
     let adverts = Adverts::verify(attempt, adverts).map_err(Dismissed::Adverts)?;
+    judge_by(attempt, &adverts, complaint).map(|conviction| conviction.culprit)
+}
+
+/// Whose complaint it says it is.
+pub(super) fn accuser(attempt: &Attempt, complaint: &[u8]) -> Result<Position, Dismissed> {
+    let mut r = Reader::new(complaint);
+    r.u8("version")?;
+    Ok(read_position(&mut r, attempt)?)
+}
+
+/// As [`judge`], by adverts that are verified already.
+pub(super) fn judge_by(
+    attempt: &Attempt,
+    adverts: &Adverts,
+    complaint: &[u8],
+) -> Result<Conviction, Dismissed> {
     let mut r = Reader::new(complaint);
     if r.u8("version")? != VERSION {
         return Err(r.invalid("version").into());
@@ -115,8 +132,8 @@ pub fn judge(attempt: &Attempt, adverts: &[u8], complaint: &[u8]) -> Result<Posi
         return Err(Dismissed::Proof);
     }
     Ok(match open_parcel(&route, &shared, &parcel) {
-        Ok(_) => accuser,
-        Err(_) => dealer,
+        Ok(_) => Conviction { culprit: accuser, offence: Offence::FalseComplaint },
+        Err(_) => Conviction { culprit: dealer, offence: Offence::BadDeal },
     })
 }
 
@@ -142,6 +159,10 @@ pub enum Dismissed {
     NotUnderRoot,
     /// The proof does not hold: anyone could have written this.
     Proof,
+    /// It is another member's complaint, or this member's second in the attempt.
+    NotItsOwn,
+    /// There is nothing to judge it by: the adverts are not known yet, or not any more.
+    OutOfTurn,
 }
 
 impl From<CodecError> for Dismissed {
@@ -160,6 +181,8 @@ impl fmt::Display for Dismissed {
             Self::NotInStep1 => f.write_str("accuser or dealer did not advertise"),
             Self::NotUnderRoot => f.write_str("the box shown is not the one the dealer signed"),
             Self::Proof => f.write_str("the proof does not hold"),
+            Self::NotItsOwn => f.write_str("it is not the sender's own, or not its first"),
+            Self::OutOfTurn => f.write_str("nothing has been dealt, or the attempt is over"),
         }
     }
 }

@@ -55,6 +55,7 @@ mod attempt;
 pub mod blame;
 pub mod client;
 pub mod coordinator;
+pub mod evidence;
 mod keys;
 mod messages;
 mod opening;

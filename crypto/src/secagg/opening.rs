@@ -172,7 +172,11 @@ impl Commitments {
 
     /// The leaf that stands for this recipient. `sealed` is empty for the dealer itself, which needs no box.
     pub(super) fn leaf(&self, sealed: &[u8]) -> Leaf {
-        let sealed = Digest::of(sealed);
+        self.leaf_of(&Digest::of(sealed))
+    }
+
+    /// As [`leaf`](Self::leaf), from the digest of the box.
+    pub(super) fn leaf_of(&self, sealed: &Digest) -> Leaf {
         leaf(DEAL_TREE, &[&sealed.0, &self.mask.0, &self.seed.0])
     }
 }

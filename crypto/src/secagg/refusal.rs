@@ -131,6 +131,7 @@ impl Refusal {
             Self::Malformed { step: Step::Advertise, .. } => "A1",
             Self::Shown { step: Step::Advertise, flaw: Flaw::Point { .. }, .. } => "A3",
             Self::Shown { step: Step::Advertise, flaw: Flaw::RepeatedKey { .. }, .. } => "A4",
+            Self::Shown { step: Step::Advertise, flaw: Flaw::Revoked, .. } => "A7",
             Self::Shown { step: Step::Advertise, .. } => "A2",
             Self::Own { step: Step::Advertise } => "A5",
             Self::TooFew { step: Step::Advertise, .. } => "A6",

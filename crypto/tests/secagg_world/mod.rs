@@ -17,6 +17,7 @@ use consilium_crypto::{
         Attempt, LedgerHead, Member, MemberId, Params, Position, Refusal, Revealed, Step, chunk_digest,
         client::{MaskedInput, Participant, Reply},
         coordinator::{Collector, Fault},
+        evidence::{Conviction, Offence, verify},
     },
     sign::{self, SigningKey},
 };
@@ -237,6 +238,27 @@ impl World {
         let signature = sign::sign(key, what, self.attempt.ctx(), id.as_str(), body);
         [body, &signature.0].concat()
     }
+}
+
+/// The collector's proofs are one, it convicts this member of this in anybody's eyes, and no altered copy convicts anybody.
+#[track_caller]
+pub fn convicts(world: &World, culprit: u16, offence: Offence) {
+    let [proof] = world.collector.proofs() else { panic!("{:?}", world.collector.proofs()) };
+    let conviction = Conviction { culprit: Position(culprit), offence };
+    assert_eq!(proof.conviction, conviction);
+    assert_eq!(verify(&world.attempt, &proof.evidence), Ok(conviction));
+    let length = proof.evidence.len();
+    for index in (0..length).step_by(1 + length / 97) {
+        let mut bent = proof.evidence.clone();
+        bent[index] ^= 1 << (index % 8);
+        assert!(verify(&world.attempt, &bent).is_err(), "byte {index} of {length}");
+    }
+    assert!(verify(&world.attempt, &proof.evidence[..length - 1]).is_err());
+    assert!(verify(&world.attempt, &[&proof.evidence[..], &[0]].concat()).is_err());
+    // Nor does it convict anybody in another attempt of the same members.
+    let elsewhere =
+        Attempt::new(Digest([7; 32]), *world.attempt.params(), world.attempt.members().to_vec()).unwrap();
+    assert!(verify(&elsewhere, &proof.evidence).is_err());
 }
 
 pub fn rng_of(seed: u8, index: u16) -> ChaCha20Rng {

@@ -182,6 +182,10 @@ pub struct Refusal {
     /// Identifier of the check that failed, from the check table; at most 48 characters of \[a-z0-9-\].
     #[prost(string, tag = "3")]
     pub code: ::prost::alloc::string::String,
+    /// Where a dealer's box is bad (checks D8 and D9): the complaint that proves it, at most 2,048 bytes, defined and
+    /// judged in `crypto`. Empty otherwise.
+    #[prost(bytes = "vec", tag = "4")]
+    pub complaint: ::prost::alloc::vec::Vec<u8>,
 }
 /// A client that has just started asks every other member what it holds of it, before it joins its first attempt: so one
 /// that was restored from an old copy of its state is shown its own later words. The coordinator carries questions and
@@ -835,6 +839,29 @@ pub mod aggregation_server {
 pub struct StatusRequest {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RoundsRequest {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EvidenceRequest {}
+/// Proof that a member broke the protocol in one attempt.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Evidence {
+    #[prost(uint32, tag = "1")]
+    pub round: u32,
+    #[prost(uint32, tag = "2")]
+    pub attempt: u32,
+    /// Whom it convicts, and of breaking which check of the manual's table. To be verified, not believed.
+    #[prost(string, tag = "3")]
+    pub culprit: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub check: ::prost::alloc::string::String,
+    /// The attempt's signed announcement, as in SignedAnnouncement.
+    #[prost(bytes = "vec", tag = "5")]
+    pub announcement: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "6")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+    /// The proof, at most 1 MiB; its format is the protocol's own.
+    #[prost(bytes = "vec", tag = "7")]
+    pub evidence: ::prost::alloc::vec::Vec<u8>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JobStatus {
     #[prost(string, tag = "1")]
@@ -1117,6 +1144,31 @@ pub mod operator_client {
                 .insert(GrpcMethod::new("consilium.v1.Operator", "Watch"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// What convicts members, oldest first, one at a time: whoever has the roster and the plan can verify each.
+        pub async fn evidence(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EvidenceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Evidence>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/consilium.v1.Operator/Evidence",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("consilium.v1.Operator", "Evidence"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1153,6 +1205,17 @@ pub mod operator_server {
             &self,
             request: tonic::Request<super::StatusRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchStream>, tonic::Status>;
+        /// Server streaming response type for the Evidence method.
+        type EvidenceStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Evidence, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What convicts members, oldest first, one at a time: whoever has the roster and the plan can verify each.
+        async fn evidence(
+            &self,
+            request: tonic::Request<super::EvidenceRequest>,
+        ) -> std::result::Result<tonic::Response<Self::EvidenceStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct OperatorServer<T> {
@@ -1347,6 +1410,52 @@ pub mod operator_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WatchSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/consilium.v1.Operator/Evidence" => {
+                    #[allow(non_camel_case_types)]
+                    struct EvidenceSvc<T: Operator>(pub Arc<T>);
+                    impl<
+                        T: Operator,
+                    > tonic::server::ServerStreamingService<super::EvidenceRequest>
+                    for EvidenceSvc<T> {
+                        type Response = super::Evidence;
+                        type ResponseStream = T::EvidenceStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EvidenceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operator>::evidence(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EvidenceSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

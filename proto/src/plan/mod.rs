@@ -11,6 +11,8 @@ mod hours;
 mod repair;
 mod sections;
 #[cfg(test)]
+mod signature_tests;
+#[cfg(test)]
 mod tests;
 mod units;
 
@@ -45,7 +47,7 @@ pub struct Plan {
     pub version: u32,
     /// Name of the job.
     pub job: Id,
-    /// Fingerprint of the roster the job runs under.
+    /// Fingerprint of the version of the roster that the job runs under.
     #[serde(with = "text::digest")]
     pub roster: Digest,
     /// Rounds, each of which spends privacy.
@@ -106,9 +108,33 @@ pub enum PlanError {
         /// At hand.
         roster: Digest,
     },
+    /// The plan belongs to an older version of the roster's chain.
+    #[error(
+        "the plan was made for version {made} of the roster, and the chain has come to version {newest}; make the plan again for this \
+         version, and have it signed"
+    )]
+    OldRoster {
+        /// Named by the plan.
+        made: u32,
+        /// At hand.
+        newest: u32,
+    },
     /// Signatures are missing or bad.
     #[error(transparent)]
     Signature(#[from] SignatureError),
+}
+
+impl PlanError {
+    /// The number of the check in the manual's table. As with a roster, nothing proves who brought the text.
+    pub const fn check(&self) -> &'static str {
+        match self {
+            Self::Parse(_) | Self::TooLarge(_) | Self::Signature(SignatureError::Line { .. }) => "J1",
+            Self::Rule { .. } => "J2",
+            Self::OtherRoster { .. } | Self::OldRoster { .. } => "J3",
+            Self::Signature(SignatureError::Bad { .. }) => "J4",
+            Self::Signature(SignatureError::TooFew { .. }) => "J5",
+        }
+    }
 }
 
 impl Plan {
@@ -164,7 +190,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// As [`Plan::parse`], [`PlanError::OtherRoster`], or [`PlanError::Signature`] when neither a quorum of organizations
+    /// As [`Plan::parse`], [`PlanError::OtherRoster`], [`PlanError::OldRoster`], or [`PlanError::Signature`] when neither a quorum of organizations
     /// nor (where the roster names any) every plan signer has signed.
     pub fn verify(
         text: &str,
@@ -172,6 +198,9 @@ impl Plan {
         roster: &VerifiedRoster,
     ) -> Result<VerifiedPlan, PlanError> {
         let (plan, derived) = Self::parse(text)?;
+        if let Some(made) = roster.version_of(&plan.roster).filter(|made| *made < roster.version()) {
+            return Err(PlanError::OldRoster { made, newest: roster.version() });
+        }
         if plan.roster != roster.digest() {
             return Err(PlanError::OtherRoster { plan: plan.roster, roster: roster.digest() });
         }

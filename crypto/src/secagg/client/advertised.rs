@@ -98,7 +98,8 @@ impl Advertised {
             return Err(Refusal::Own { step: Step::Advertise });
         }
         let dealing = deal(&seat, &keys, &adverts, rng);
-        let leaves = dealing.entries.iter().map(|(to, (sealed, commitments))| (*to, commitments.leaf(sealed)));
+        let leaves =
+            dealing.entries.iter().map(|(to, (sealed, commitments))| (*to, commitments.leaf(sealed)));
         let tree = Deal::tree(&seat.attempt, leaves);
         let header = header_body(&seat.attempt, seat.me, adverts.hash(), &tree.root(), key);
         let body = Deal::body(&header, &dealing.entries);

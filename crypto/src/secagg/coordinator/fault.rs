@@ -35,6 +35,10 @@ pub enum Fault {
         /// The dealer.
         dealer: Position,
     },
+    /// A complaint of a box that is good.
+    FalseComplaint,
+    /// A box that does not hold the committed shares; a recipient's complaint proves it.
+    BadDeal,
 }
 
 impl From<Flaw> for Fault {
@@ -54,7 +58,12 @@ impl Fault {
     pub fn is_misbehaviour(&self) -> bool {
         match self {
             Self::OutOfTurn { .. } | Self::NotExpected { .. } => false,
-            Self::Flawed(_) | Self::Equivocation { .. } | Self::OtherBallot | Self::BadShare { .. } => true,
+            Self::Flawed(_)
+            | Self::Equivocation { .. }
+            | Self::OtherBallot
+            | Self::BadShare { .. }
+            | Self::FalseComplaint
+            | Self::BadDeal => true,
         }
     }
 
@@ -73,9 +82,12 @@ impl Fault {
                 Flaw::OtherTranscript { .. } => "C9",
                 Flaw::Root => "C10",
                 Flaw::Length { .. } => "C11",
+                Flaw::Revoked => "C17",
             },
             Self::OtherBallot => "C12",
             Self::BadShare { .. } => "C13",
+            Self::FalseComplaint => "C14",
+            Self::BadDeal => "C15",
         }
     }
 
@@ -96,6 +108,8 @@ impl fmt::Display for Fault {
             Self::BadShare { dealer } => {
                 write!(f, "share of {dealer} is not the one it committed to")
             }
+            Self::FalseComplaint => f.write_str("a complaint of a good box"),
+            Self::BadDeal => f.write_str("a box that does not hold the committed shares"),
         }
     }
 }

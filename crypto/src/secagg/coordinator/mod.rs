@@ -20,17 +20,40 @@ use alloc::{
 pub use fault::{Failure, Fault, Why};
 use phases::{Advertise, Phase};
 
-use super::{Attempt, Position, Revealed, Step, messages::authenticate};
+use super::{
+    Attempt, Position, Revealed, Step,
+    blame::{Dismissed, accuser, judge_by},
+    evidence::{self, Conviction, Offence, Proof},
+    messages::{authenticate, message_of, signed_part},
+};
 use crate::digest::Digest;
+
+/// Every body accepted: its digest, to tell a repetition from a second word, and what its sender signed of it, to prove the
+/// second.
+#[derive(Debug, Default)]
+struct Words(BTreeMap<(Step, Position), (Digest, Vec<u8>)>);
+
+impl Words {
+    fn is(&self, step: Step, from: Position, digest: &Digest) -> bool {
+        self.0.get(&(step, from)).is_some_and(|(said, _)| said == digest)
+    }
+
+    /// The signed part of what was said in a step.
+    fn of(&self, step: Step, from: Position) -> Option<&[u8]> {
+        self.0.get(&(step, from)).map(|(_, word)| word.as_slice())
+    }
+}
 
 /// The coordinator's side of one attempt.
 #[derive(Debug)]
 pub struct Collector {
     attempt: Arc<Attempt>,
     phase: Phase,
-    /// The digest of every body accepted, to tell a repetition from a second word.
-    said: BTreeMap<(Step, Position), Digest>,
+    said: Words,
     faults: Vec<(Position, Fault)>,
+    proofs: Vec<Proof>,
+    /// Members whose complaint was judged, for or against them.
+    complained: BTreeSet<Position>,
     survivors: Vec<Position>,
 }
 
@@ -38,7 +61,15 @@ impl Collector {
     /// Begins collecting adverts.
     pub fn new(attempt: Arc<Attempt>) -> Self {
         let phase = Phase::Advertise(Advertise::new(&attempt));
-        Self { attempt, phase, said: BTreeMap::new(), faults: Vec::new(), survivors: Vec::new() }
+        Self {
+            attempt,
+            phase,
+            said: Words::default(),
+            faults: Vec::new(),
+            proofs: Vec::new(),
+            complained: BTreeSet::new(),
+            survivors: Vec::new(),
+        }
     }
 
     /// The attempt's public facts.
@@ -88,30 +119,90 @@ impl Collector {
     ///
     /// # Errors
     ///
-    /// Checks C1 to C12 of the manual. The fault is also kept in [`faults`](Self::faults) if the sender is to
+    /// Checks C1 to C13 of the manual. The fault is also kept in [`faults`](Self::faults) if the sender is to
     /// blame for it; the collector's state is otherwise as before.
     pub fn accept(&mut self, from: Position, step: Step, body: &[u8]) -> Result<(), Fault> {
         let result = self.try_accept(from, step, body);
         if let Err(fault) = &result
             && fault.is_misbehaviour()
-            // One entry a member and kind: a flood of rubbish must not fill memory.
-            && !self.faults.iter().any(|(who, seen)| *who == from && seen.same_kind(fault))
         {
-            self.faults.push((from, fault.clone()));
+            self.prove(from, step, body, fault);
+            self.note(from, fault.clone());
         }
         result
     }
 
+    /// One entry a member and kind: a flood of rubbish must not fill memory.
+    fn note(&mut self, from: Position, fault: Fault) {
+        if !self.faults.iter().any(|(who, seen)| *who == from && seen.same_kind(&fault)) {
+            self.faults.push((from, fault));
+        }
+    }
+
+    /// Keeps what convicts a member of this fault in anybody's eyes, if something does.
+    fn prove(&mut self, from: Position, step: Step, body: &[u8], fault: &Fault) {
+        let (offence, evidence) = match fault {
+            Fault::Equivocation { .. } => {
+                let Some(first) = self.said.of(step, from) else { return };
+                let second = signed_part(step, body);
+                // Under one signed header, only what is not signed differs.
+                if message_of(step, first) == message_of(step, second) {
+                    return;
+                }
+                (Offence::TwoWords, Some(evidence::of_two_words(step, from, first, second)))
+            }
+            Fault::BadShare { dealer } => {
+                (Offence::BadShare, self.phase.bad_share(&self.attempt, from, body, *dealer))
+            }
+            _ => return,
+        };
+        if let Some(evidence) = evidence {
+            self.keep(Proof { conviction: Conviction { culprit: from, offence }, evidence });
+        }
+    }
+
+    fn keep(&mut self, proof: Proof) {
+        if !self.proofs.iter().any(|kept| kept.conviction == proof.conviction) {
+            self.proofs.push(proof);
+        }
+    }
+
+    /// Judges the complaint that `from` makes of a box dealt to it, and keeps what convicts the dealer, or the accuser.
+    ///
+    /// # Errors
+    ///
+    /// When it convicts nobody: see [`judge`](super::blame::judge); or when it is not the sender's own and first.
+    pub fn complain(&mut self, from: Position, complaint: &[u8]) -> Result<Conviction, Dismissed> {
+        let Some(adverts) = self.phase.adverts() else { return Err(Dismissed::OutOfTurn) };
+        if accuser(&self.attempt, complaint)? != from || !self.complained.insert(from) {
+            return Err(Dismissed::NotItsOwn);
+        }
+        let conviction = judge_by(&self.attempt, adverts, complaint)?;
+        let evidence = evidence::of_complaint(adverts, complaint);
+        let fault = match conviction.offence {
+            Offence::FalseComplaint => Fault::FalseComplaint,
+            _ => Fault::BadDeal,
+        };
+        self.note(conviction.culprit, fault);
+        self.keep(Proof { conviction, evidence });
+        Ok(conviction)
+    }
+
+    /// What convicts members in the eyes of anybody, once a member and offence, in order.
+    pub fn proofs(&self) -> &[Proof] {
+        &self.proofs
+    }
+
     fn try_accept(&mut self, from: Position, step: Step, body: &[u8]) -> Result<(), Fault> {
         let digest = Digest::of(body);
-        if self.said.get(&(step, from)) == Some(&digest) {
+        if self.said.is(step, from, &digest) {
             return Ok(());
         }
         if self.attempt.member(from).is_none() {
             return Err(Fault::NotExpected { step });
         }
         authenticate(&self.attempt, step, from, body)?;
-        if self.said.contains_key(&(step, from)) {
+        if self.said.of(step, from).is_some() {
             return Err(Fault::Equivocation { step });
         }
         if step != self.step() || self.phase.has_ended() {
@@ -121,7 +212,7 @@ impl Collector {
             return Err(Fault::NotExpected { step });
         }
         self.phase.accept(&self.attempt, from, body)?;
-        self.said.insert((step, from), digest);
+        self.said.0.insert((step, from), (digest, signed_part(step, body).to_vec()));
         Ok(())
     }
 
@@ -166,10 +257,11 @@ impl Collector {
             return Err(Failure { why: Why::TooFew { step, got, needed }, culprits });
         }
         let phase = core::mem::take(&mut self.phase);
-        match phase.close(&self.attempt) {
+        match phase.close(&self.attempt, &self.said) {
             Ok(next) => self.phase = next,
-            Err((failed, failure)) => {
+            Err((failed, failure, proofs)) => {
                 self.phase = *failed;
+                proofs.into_iter().for_each(|proof| self.keep(proof));
                 return Err(failure);
             }
         }
@@ -208,7 +300,7 @@ impl Collector {
     /// The adverts of step 1 as they were shown to everyone: what [`blame::judge`](super::blame::judge)
     /// needs.
     pub fn adverts(&self) -> Option<Vec<u8>> {
-        self.phase.adverts_delivery()
+        self.phase.adverts().map(super::messages::Adverts::delivery)
     }
 
     /// What takes the masks off, once step 5 is closed.

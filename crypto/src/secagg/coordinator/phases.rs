@@ -14,10 +14,10 @@ pub(super) use share::Share;
 pub(super) use unmask::{Done, Unmask};
 pub(super) use vote::Vote;
 
-use super::{Failure, Fault};
+use super::{Failure, Fault, Words};
 use crate::{
     digest::Digest,
-    secagg::{Attempt, Position, Step},
+    secagg::{Attempt, Position, Step, evidence::Proof, messages::Adverts},
 };
 
 /// Who may speak in a step and who has.
@@ -56,8 +56,8 @@ impl Default for Phase {
     }
 }
 
-/// How closing a phase fails: where that leaves the attempt, and why.
-pub(super) type Failed = (Box<Phase>, Failure);
+/// How closing a phase fails: where that leaves the attempt, why, and what proves it.
+pub(super) type Failed = (Box<Phase>, Failure, Vec<Proof>);
 
 impl Phase {
     pub(super) fn step(&self) -> Step {
@@ -109,13 +109,27 @@ impl Phase {
         }
     }
 
-    pub(super) fn close(self, attempt: &Arc<Attempt>) -> Result<Self, Failed> {
+    /// Proof that an authenticated answer holds a share of `dealer` that is not the committed one.
+    pub(super) fn bad_share(
+        &self,
+        attempt: &Attempt,
+        from: Position,
+        body: &[u8],
+        dealer: Position,
+    ) -> Option<Vec<u8>> {
+        match self {
+            Self::Unmask(phase) => phase.bad_share(attempt, from, body, dealer),
+            _ => None,
+        }
+    }
+
+    pub(super) fn close(self, attempt: &Arc<Attempt>, words: &Words) -> Result<Self, Failed> {
         match self {
             Self::Advertise(phase) => phase.close(attempt).map(Self::Share),
             Self::Share(phase) => Ok(Self::Input(Box::new(phase.close()))),
             Self::Input(phase) => Ok(Self::Vote(Box::new(phase.close()))),
             Self::Vote(phase) => Ok(Self::Unmask(Box::new(phase.close()))),
-            Self::Unmask(phase) => phase.close(attempt).map(|done| Self::Done(Box::new(done))),
+            Self::Unmask(phase) => phase.close(attempt, words).map(|done| Self::Done(Box::new(done))),
             ended @ (Self::Done(_) | Self::Failed { .. }) => Ok(ended),
         }
     }
@@ -135,15 +149,14 @@ impl Phase {
         }
     }
 
-    pub(super) fn adverts_delivery(&self) -> Option<Vec<u8>> {
-        let adverts = match self {
-            Self::Share(phase) => &phase.adverts,
-            Self::Input(phase) => &phase.adverts,
-            Self::Vote(phase) => &phase.adverts,
-            Self::Unmask(phase) => &phase.adverts,
-            Self::Advertise(_) | Self::Done(_) | Self::Failed { .. } => return None,
-        };
-        Some(adverts.delivery())
+    pub(super) fn adverts(&self) -> Option<&Adverts> {
+        match self {
+            Self::Share(phase) => Some(&phase.adverts),
+            Self::Input(phase) => Some(&phase.adverts),
+            Self::Vote(phase) => Some(&phase.adverts),
+            Self::Unmask(phase) => Some(&phase.adverts),
+            Self::Advertise(_) | Self::Done(_) | Self::Failed { .. } => None,
+        }
     }
 
     pub(super) fn chunks(&self, from: Position) -> Option<&[Digest]> {

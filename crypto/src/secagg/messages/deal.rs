@@ -279,9 +279,10 @@ impl Deal {
         Some(Parcel { sealed, commitments, path })
     }
 
-    /// The commitments, by rank of the recipient: all that matters once everyone has its shares.
-    pub(in crate::secagg) fn commitments(&self) -> Vec<Commitments> {
-        (0..).map_while(|rank| self.entry(rank)).map(|(_, commitments)| commitments).collect()
+    /// The leaves, by rank of the recipient: all that matters once everyone has its shares.
+    pub(in crate::secagg) fn into_leaves(self) -> DealtLeaves {
+        let entries = (0..).map_while(|rank| self.entry(rank));
+        DealtLeaves(entries.map(|(sealed, commitments)| (Digest::of(sealed), commitments)).collect())
     }
 
     fn entry(&self, rank: usize) -> Option<(&[u8], Commitments)> {
@@ -291,5 +292,73 @@ impl Deal {
         let entry = self.entries.get(start..start.checked_add(length)?)?;
         let (sealed, commitments) = entry.split_at_checked(length - Commitments::LEN)?;
         Some((sealed, read_commitments(&mut Reader::new(commitments)).ok()?))
+    }
+}
+
+/// What a deal's tree is made of, without the boxes: enough to hold a released share against, and to show anybody that it
+/// is not the dealt one.
+#[derive(Debug)]
+pub(in crate::secagg) struct DealtLeaves(Vec<(Digest, Commitments)>);
+
+impl DealtLeaves {
+    /// Of the recipient at `rank` among those that advertised.
+    pub(in crate::secagg) fn commitments(&self, rank: usize) -> Option<&Commitments> {
+        self.0.get(rank).map(|(_, commitments)| commitments)
+    }
+
+    /// The recipients' leaves with their paths. Builds the tree again: for evidence only.
+    pub(in crate::secagg) fn leaves(
+        &self,
+        attempt: &Attempt,
+        adverts: &Adverts,
+        recipients: &[Position],
+    ) -> Vec<DealtLeaf> {
+        let leaf = |((recipient, _), (sealed, commitments)): ((Position, _), &(Digest, Commitments))| {
+            (recipient, commitments.leaf_of(sealed))
+        };
+        let tree = Deal::tree(attempt, adverts.iter().zip(&self.0).map(leaf));
+        let leaf = |recipient: &Position| {
+            let (sealed, commitments) = *self.0.get(adverts.rank(*recipient)?)?;
+            Some(DealtLeaf { sealed, commitments, path: tree.path(recipient.index()) })
+        };
+        recipients.iter().filter_map(leaf).collect()
+    }
+}
+
+/// One leaf of a dealer's tree, with the box's digest in place of the box.
+#[derive(Clone, Debug)]
+pub(in crate::secagg) struct DealtLeaf {
+    sealed: Digest,
+    pub(in crate::secagg) commitments: Commitments,
+    path: Vec<Digest>,
+}
+
+impl DealtLeaf {
+    pub(in crate::secagg) fn write(&self, w: &mut Writer) {
+        w.digest(&self.sealed);
+        write_commitments(w, &self.commitments);
+        self.path.iter().for_each(|sibling| {
+            w.digest(sibling);
+        });
+    }
+
+    /// Reads the leaf at `recipient`'s place.
+    pub(in crate::secagg) fn read(
+        r: &mut Reader<'_>,
+        attempt: &Attempt,
+        recipient: Position,
+    ) -> Result<Self, CodecError> {
+        let sealed = r.digest("sealed share's digest")?;
+        let commitments = read_commitments(r)?;
+        let length = merkle::path_len(usize::from(attempt.params().n()), recipient.index());
+        let path = (0..length).map(|_| r.digest("path")).collect::<Result<_, _>>()?;
+        Ok(Self { sealed, commitments, path })
+    }
+
+    /// Whether it stands at the recipient's place under the dealer's root.
+    pub(in crate::secagg) fn is_under(&self, root: &Digest, attempt: &Attempt, recipient: Position) -> bool {
+        let (leaves, index) = (usize::from(attempt.params().n()), recipient.index());
+        let leaf = self.commitments.leaf_of(&self.sealed);
+        merkle::root_of_path(leaves, index, leaf, &self.path).as_ref() == Some(root)
     }
 }

@@ -87,13 +87,13 @@ mod tests {
         assert_eq!(kept, said);
 
         let (_, advert) = &kept[1];
-        let public = keys[1].verifying_key();
+        let (public, other) = (keys[1].verifying_key(), keys[2].verifying_key());
         let head = advertised_ledger(&ctx, &ids[1], &public, advert).unwrap();
         assert_eq!((head.length, head.salted_head), (41, Digest([1; 32])));
         let refused = |ctx, id, key, advert: &[u8]| advertised_ledger(ctx, id, key, advert).is_err();
         assert!(refused(&Digest([8; 32]), &ids[1], &public, advert), "another attempt");
         assert!(refused(&ctx, &ids[2], &public, advert), "another member");
-        assert!(refused(&ctx, &ids[1], &keys[2].verifying_key(), advert), "another key");
+        assert!(refused(&ctx, &ids[1], &other, advert), "another key");
         for index in 0..advert.len() {
             let mut bent = advert.clone();
             bent[index] ^= 1;

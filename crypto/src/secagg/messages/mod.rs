@@ -16,7 +16,7 @@ use core::fmt;
 pub use advert::LedgerHead;
 pub(super) use advert::{Advert, Adverts, KeysSeen, own_advert};
 pub(super) use answer::{Answer, answer_body};
-pub(super) use deal::{Deal, DealHeader, DealHeaders, Parcel, header_body};
+pub(super) use deal::{Deal, DealHeader, DealHeaders, DealtLeaf, DealtLeaves, Parcel, header_body};
 pub use held::{advertised_ledger, delivered_adverts};
 pub(super) use input::{InputHeader, InputHeaders, input_body};
 pub(super) use vote::{Ballot, Votes, vote_body};
@@ -110,6 +110,9 @@ pub(super) fn check_signature(
     signature: &Signature,
 ) -> Result<(), Flaw> {
     let member = attempt.member(sender).ok_or(Flaw::Signature)?;
+    if attempt.is_silenced(sender) {
+        return Err(Flaw::Revoked);
+    }
     let (ctx, id) = (attempt.ctx(), member.id.as_str());
     sign::verify(&member.key, label(step), ctx, id, signed, signature).map_err(|_| Flaw::Signature)
 }
@@ -136,16 +139,30 @@ pub(super) fn authenticate(attempt: &Attempt, step: Step, sender: Position, body
             return Err(Flaw::Sender { named });
         }
     }
-    let length = match step {
-        Step::Share => deal::HEADER_LEN,
-        Step::Input => input::HEADER_LEN,
-        Step::Advertise | Step::Vote | Step::Unmask => body.len(),
-    };
-    let covered = Reader::new(body).raw("header", length)?;
+    let covered = Reader::new(body).raw("header", signed_len(step, body))?;
     let Some((signed, signature)) = covered.split_last_chunk::<{ Signature::LEN }>() else {
         return Err(r.invalid("signature").into());
     };
     check_signature(signed, step, attempt, sender, &Signature(*signature))
+}
+
+/// Bytes at the front of a body that are signed, signature included: the header in steps 2 and 3, everything otherwise.
+fn signed_len(step: Step, body: &[u8]) -> usize {
+    match step {
+        Step::Share => deal::HEADER_LEN,
+        Step::Input => input::HEADER_LEN,
+        Step::Advertise | Step::Vote | Step::Unmask => body.len(),
+    }
+}
+
+/// The part of an authenticated body that its sender signed, with the signature.
+pub(super) fn signed_part(step: Step, body: &[u8]) -> &[u8] {
+    body.get(..signed_len(step, body)).unwrap_or(body)
+}
+
+/// What a signed part says, without the signature.
+pub(super) fn message_of(step: Step, body: &[u8]) -> Option<&[u8]> {
+    signed_part(step, body).split_last_chunk::<{ Signature::LEN }>().map(|(message, _)| message)
 }
 
 /// What can be wrong with one member's message, whoever looks at it.
@@ -161,6 +178,8 @@ pub enum Flaw {
     },
     /// A signature that does not verify under the member's roster key and this attempt's context.
     Signature,
+    /// A signature under a key that its organization has revoked.
+    Revoked,
     /// A public key that is no usable point.
     Point {
         /// Which key.
@@ -203,6 +222,7 @@ impl fmt::Display for Flaw {
             Self::Malformed(error) => error.fmt(f),
             Self::Sender { named } => write!(f, "names {named} as its sender"),
             Self::Signature => f.write_str("signature does not verify under the roster key and this context"),
+            Self::Revoked => f.write_str("is signed with a key that its organization has revoked"),
             Self::Point { key, bad } => write!(f, "{key} key is {bad}"),
             Self::RepeatedKey { key, with } => {
                 write!(f, "{key} key stands in the advert of {with} already")

@@ -29,6 +29,7 @@ fn verdict(attempt: &Attempt, adverts: &[u8], complaint: &[u8]) -> Value {
             Dismissed::NotInStep1 => "not in step 1",
             Dismissed::NotUnderRoot => "not under the root",
             Dismissed::Proof => "the proof does not hold",
+            Dismissed::NotItsOwn | Dismissed::OutOfTurn => "not to be judged now",
         }}),
     }
 }

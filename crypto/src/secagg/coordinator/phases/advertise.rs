@@ -38,7 +38,7 @@ impl Advertise {
             Err((member, _)) => {
                 let failed = Phase::Failed { step: Step::Advertise, roll };
                 let failure = Failure { why: Why::InconsistentShares, culprits: vec![member] };
-                Err((Box::new(failed), failure))
+                Err((Box::new(failed), failure, vec![]))
             }
         }
     }

@@ -54,12 +54,10 @@ impl Input {
     pub(super) fn close(mut self) -> Vote {
         self.headers.retain(|member, _| self.roll.received.contains(member));
         self.chunks.retain(|member, _| self.roll.received.contains(member));
-        // From here on only the commitments matter; boxes and trees are what grows with the square of the
-        // cohort.
-        let commitments = self.deals.into_iter().map(|(dealer, deal)| (dealer, deal.commitments()));
-        let commitments = commitments.collect();
+        // From here on only the leaves matter; boxes and trees are what grows with the square of the cohort.
+        let dealt = self.deals.into_iter().map(|(dealer, deal)| (dealer, deal.into_leaves())).collect();
         let headers = InputHeaders::new(self.dealers.hash(), self.headers);
-        Vote::new(self.adverts, self.dealers, commitments, headers, self.chunks)
+        Vote::new(self.adverts, self.dealers, dealt, headers, self.chunks)
     }
 
     pub(super) fn delivery(&self, to: Position) -> Option<Vec<u8>> {

@@ -2,13 +2,14 @@
 
 use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
 
-use super::{Failed, Phase, Roll, vote::DealtCommitments};
+use super::{Failed, Phase, Roll, vote::Dealt};
 use crate::{
     digest::Digest,
     group::scalar_from_bytes,
     secagg::{
         Attempt, Flaw, Position, Revealed, Step,
-        coordinator::{Failure, Fault, Why},
+        coordinator::{Failure, Fault, Why, Words},
+        evidence::{self, Conviction, Offence, Opened, Proof, Shown},
         messages::{Adverts, Answer, DealHeaders, InputHeaders, Votes},
         opening::{Kind, Place, Revelation},
         revealed::Published,
@@ -24,7 +25,7 @@ pub(in crate::secagg::coordinator) struct Unmask {
     pub(super) adverts: Adverts,
     pub(super) chunks: BTreeMap<Position, Vec<Digest>>,
     dealers: DealHeaders,
-    commitments: DealtCommitments,
+    dealt: Dealt,
     headers: InputHeaders,
     votes: Votes,
     /// By member that answered: its share of each dealer, by position. None where the bytes, though committed
@@ -36,14 +37,14 @@ impl Unmask {
     pub(super) fn new(
         adverts: Adverts,
         dealers: DealHeaders,
-        commitments: DealtCommitments,
+        dealt: Dealt,
         headers: InputHeaders,
         votes: Votes,
         chunks: BTreeMap<Position, Vec<Digest>>,
     ) -> Self {
         let roll = Roll::of(dealers.dealers());
         let answers = BTreeMap::new();
-        Self { roll, adverts, chunks, dealers, commitments, headers, votes, answers }
+        Self { roll, adverts, chunks, dealers, dealt, headers, votes, answers }
     }
 
     pub(super) fn accept(&mut self, attempt: &Attempt, from: Position, body: &[u8]) -> Result<(), Fault> {
@@ -71,11 +72,43 @@ impl Unmask {
 
     fn is_committed(&self, place: &Place<'_>, rank: usize, shown: &Revelation) -> bool {
         let kind = self.kind(place.dealer);
-        let committed = self.commitments.get(&place.dealer).and_then(|dealt| dealt.get(rank));
+        let committed = self.dealt.get(&place.dealer).and_then(|dealt| dealt.commitments(rank));
         committed.is_some_and(|committed| *committed.of(kind) == shown.commitment(place, kind))
     }
 
-    pub(super) fn close(self, attempt: &Arc<Attempt>) -> Result<Done, Failed> {
+    /// Proof that an authenticated answer holds a share of `dealer` that is not the committed one.
+    pub(super) fn bad_share(
+        &self,
+        attempt: &Attempt,
+        from: Position,
+        body: &[u8],
+        dealer: Position,
+    ) -> Option<Vec<u8>> {
+        let shown = Shown { adverts: &self.adverts, dealers: &self.dealers, headers: &self.headers };
+        let leaf = self.dealt.get(&dealer)?.leaves(attempt, &self.adverts, &[from]).pop()?;
+        Some(evidence::of_bad_share(&shown, from, body, dealer, &leaf))
+    }
+
+    /// Proof that what `dealer` committed to is not its secret, from answers that hold what it dealt.
+    fn no_secret(&self, attempt: &Attempt, dealer: Position, words: &Words) -> Option<Proof> {
+        let quorum = usize::from(attempt.params().quorum());
+        let dealers = self.dealers.dealers().len();
+        let index = self.dealers.dealers().position(|of| of == dealer)?;
+        let recipients: Vec<_> = self.answers.keys().take(quorum).copied().collect();
+        let leaves = self.dealt.get(&dealer)?.leaves(attempt, &self.adverts, &recipients);
+        let mut opened = Vec::with_capacity(quorum);
+        for (recipient, leaf) in recipients.into_iter().zip(leaves) {
+            let answer = Answer::parse(attempt, dealers, words.of(Step::Unmask, recipient)?).ok()?;
+            let revelation = answer.revelations.into_iter().nth(index)?;
+            opened.push(Opened { recipient, leaf, revelation });
+        }
+        let (header, kind) = (self.dealers.of(dealer)?, self.kind(dealer));
+        let evidence = evidence::of_no_secret(&self.adverts, header, kind, opened.into_iter());
+        let conviction = Conviction { culprit: dealer, offence: Offence::InconsistentShares };
+        Some(Proof { conviction, evidence })
+    }
+
+    pub(super) fn close(self, attempt: &Arc<Attempt>, words: &Words) -> Result<Done, Failed> {
         match self.reconstruct(attempt) {
             Ok(secrets) => {
                 let Self { roll, adverts, chunks, dealers, headers, votes, .. } = self;
@@ -84,8 +117,10 @@ impl Unmask {
                 Ok(Done { roll, chunks, revealed: Arc::new(revealed) })
             }
             Err(culprits) => {
+                let proofs = culprits.iter().filter_map(|dealer| self.no_secret(attempt, *dealer, words));
+                let proofs = proofs.collect();
                 let failed = Phase::Failed { step: Step::Unmask, roll: self.roll };
-                Err((Box::new(failed), Failure { why: Why::InconsistentShares, culprits }))
+                Err((Box::new(failed), Failure { why: Why::InconsistentShares, culprits }, proofs))
             }
         }
     }

@@ -8,14 +8,13 @@ use crate::{
     secagg::{
         Attempt, Position,
         coordinator::Fault,
-        messages::{Adverts, Ballot, DealHeaders, InputHeaders, Votes},
-        opening::Commitments,
+        messages::{Adverts, Ballot, DealHeaders, DealtLeaves, InputHeaders, Votes},
     },
     sign::Signature,
 };
 
-/// A dealer's commitments, by rank of the recipient among those that advertised.
-pub(super) type DealtCommitments = BTreeMap<Position, Vec<Commitments>>;
+/// What each dealer's tree is made of.
+pub(super) type Dealt = BTreeMap<Position, DealtLeaves>;
 
 #[derive(Debug)]
 pub(in crate::secagg::coordinator) struct Vote {
@@ -23,7 +22,7 @@ pub(in crate::secagg::coordinator) struct Vote {
     pub(super) adverts: Adverts,
     pub(super) chunks: BTreeMap<Position, Vec<Digest>>,
     dealers: DealHeaders,
-    commitments: DealtCommitments,
+    dealt: Dealt,
     headers: InputHeaders,
     ballot: Ballot,
     votes: BTreeMap<Position, Signature>,
@@ -33,7 +32,7 @@ impl Vote {
     pub(super) fn new(
         adverts: Adverts,
         dealers: DealHeaders,
-        commitments: DealtCommitments,
+        dealt: Dealt,
         headers: InputHeaders,
         chunks: BTreeMap<Position, Vec<Digest>>,
     ) -> Self {
@@ -44,7 +43,7 @@ impl Vote {
             survivors: headers.survivors(),
         };
         let roll = Roll::of(ballot.survivors.iter().copied());
-        Self { roll, adverts, chunks, dealers, commitments, headers, ballot, votes: BTreeMap::new() }
+        Self { roll, adverts, chunks, dealers, dealt, headers, ballot, votes: BTreeMap::new() }
     }
 
     pub(super) fn accept(&mut self, attempt: &Attempt, from: Position, body: &[u8]) -> Result<(), Fault> {
@@ -59,7 +58,7 @@ impl Vote {
 
     pub(super) fn close(self) -> Unmask {
         let votes = Votes::new(self.ballot, self.votes);
-        Unmask::new(self.adverts, self.dealers, self.commitments, self.headers, votes, self.chunks)
+        Unmask::new(self.adverts, self.dealers, self.dealt, self.headers, votes, self.chunks)
     }
 
     pub(super) fn delivery(&self) -> Vec<u8> {

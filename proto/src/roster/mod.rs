@@ -1,19 +1,33 @@
 //! The roster: who belongs to the consortium, under which keys.
 //!
 //! Version 1 is signed by every organization it lists, and its fingerprint is compared out of band and pinned in each
-//! configuration; the coordinator can therefore not invent a member. Later versions (signed by a quorum of the version
-//! before) have their field in the format and are refused until they are understood.
+//! configuration; version k+1 names version k's fingerprint and is signed by a quorum of version k's organizations. Whoever holds
+//! the pin verifies the whole [chain], so the coordinator can invent no member and nobody's pin ever changes. An organization whose
+//! key is stolen does not wait for a new version: it [revokes](revocation) the key alone.
+//!
+//! On disk the chain is `roster.toml`, `roster.2.toml`, `roster.3.toml` …, each with its `.sig` beside it, and
+//! `roster.toml.revoked` with the revocations: see [`successor`] and [`revocation_file`].
 
-use std::collections::BTreeSet;
+pub mod chain;
+mod error;
+pub mod revocation;
+mod verified;
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use consilium_crypto::{digest::Digest, sign::VerifyingKey};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
+
+pub use error::RosterError;
+pub use verified::{Caller, Unlisted, VerifiedRoster};
 
 use crate::{
     ids::Id,
-    signed::{Kind, MAX_DOCUMENT_BYTES, SignatureError, Signatures, fingerprint},
+    signed::{MAX_DOCUMENT_BYTES, Signatures},
     text,
 };
 
@@ -23,8 +37,11 @@ use crate::{
 pub struct Roster {
     /// Version of this document, from 1.
     pub version: u32,
-    /// Name of the consortium.
+    /// Name of the consortium; the same in every version.
     pub consortium: Id,
+    /// Fingerprint of the version before; absent in version 1.
+    #[serde(default, with = "text::optional_digest", skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Digest>,
     /// Signatures that a plan or the next roster needs; `⌊2N/3⌋+1` unless the consortium chose more.
     pub quorum: usize,
     /// The coordinator's keys.
@@ -68,41 +85,6 @@ pub struct PlanSigner {
     pub signing_key: VerifyingKey,
 }
 
-/// Why a roster was refused.
-#[derive(Debug, Error)]
-pub enum RosterError {
-    /// Not TOML of this shape.
-    #[error("the roster does not parse: {0}")]
-    Parse(#[from] toml::de::Error),
-    /// Larger than [`MAX_DOCUMENT_BYTES`].
-    #[error("the roster has {0} bytes; at most {MAX_DOCUMENT_BYTES} are read")]
-    TooLarge(usize),
-    /// A rule does not hold.
-    #[error("the roster's {field} is {value}: {rule}")]
-    Rule {
-        /// The field.
-        field: &'static str,
-        /// What it holds.
-        value: String,
-        /// What it must hold.
-        rule: &'static str,
-    },
-    /// The fingerprint is not the pinned one.
-    #[error(
-        "the roster's fingerprint is {got}, and the configuration pins {pinned}; compare fingerprints with the other \
-         organizations by telephone before changing the pin"
-    )]
-    Pin {
-        /// Of the text at hand.
-        got: Digest,
-        /// In the configuration.
-        pinned: Digest,
-    },
-    /// Signatures are missing or bad.
-    #[error(transparent)]
-    Signature(#[from] SignatureError),
-}
-
 impl Roster {
     /// Parses the text.
     ///
@@ -122,11 +104,14 @@ impl Roster {
         let rule = |field, value: &dyn ToString, rule| {
             Err(RosterError::Rule { field, value: value.to_string(), rule })
         };
-        if self.version != 1 {
+        if self.version == 0 {
+            return rule("version", &self.version, "versions count from 1");
+        }
+        if self.previous.is_some() != (self.version > 1) {
             return rule(
-                "version",
-                &self.version,
-                "this software reads version 1; upgrade to read later ones",
+                "previous",
+                &self.previous.map_or_else(|| "absent".to_owned(), |previous| previous.to_string()),
+                "version 1 has none, and every later version names the fingerprint of the one before",
             );
         }
         let n = self.organizations.len();
@@ -185,118 +170,50 @@ impl Roster {
         Ok(toml::to_string_pretty(self).unwrap_or_default())
     }
 
-    /// Verifies version 1: the pinned fingerprint, and the signature of every organization it lists.
+    /// Verifies version 1 alone: the pinned fingerprint, and the signature of every organization it lists.
     ///
     /// # Errors
     ///
-    /// [`RosterError::Pin`], [`RosterError::Signature`], or as [`Roster::parse`].
+    /// As [`chain::verify`].
     pub fn verify(
         text: &str,
         signatures: &Signatures,
         pinned: &Digest,
     ) -> Result<VerifiedRoster, RosterError> {
-        let roster = Self::parse(text)?;
-        let digest = fingerprint(Kind::Roster, text);
-        if digest != *pinned {
-            return Err(RosterError::Pin { got: digest, pinned: *pinned });
-        }
-        let keys = roster.organizations.iter().map(|party| (party.id.clone(), party.signing_key)).collect();
-        signatures.verify(Kind::Roster, text, "its organizations", &keys, keys.len())?;
-        Ok(VerifiedRoster { roster, digest })
+        let only = chain::Version { text: text.to_owned(), signatures: signatures.clone() };
+        chain::verify(&[only], pinned, &revocation::Revocations::default())
     }
 }
 
-/// A roster whose fingerprint and signatures hold.
-#[derive(Clone, Debug)]
-pub struct VerifiedRoster {
-    roster: Roster,
-    digest: Digest,
+/// Where version `version` of the chain that begins at `first` stands: `roster.toml`, `roster.2.toml`, `roster.3.toml` …
+pub fn successor(first: &Path, version: u32) -> PathBuf {
+    if version <= 1 {
+        return first.to_owned();
+    }
+    let extension = first.extension().map(|it| format!(".{}", it.to_string_lossy())).unwrap_or_default();
+    let stem = first.file_stem().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
+    first.with_file_name(format!("{stem}.{version}{extension}"))
 }
 
-/// Whose TLS key a connection showed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Caller {
-    /// A member organization.
-    Organization(Id),
-    /// An operator.
-    Operator(Id),
-}
-
-/// A key that the roster lists but that has expired, or that it does not list.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum Unlisted {
-    /// No party has this TLS key.
-    #[error("TLS key {0} is not in the roster; use the identity whose key the roster lists")]
-    Unknown(Digest),
-    /// Its validity has ended.
-    #[error(
-        "the roster's entry for {id} ended on {valid_until}; the consortium must sign a roster with a later date"
-    )]
-    Expired {
-        /// Whose.
-        id: Id,
-        /// Last valid day.
-        valid_until: Date,
-    },
-}
-
-impl VerifiedRoster {
-    /// Digest of the text, part of every round's context.
-    pub fn digest(&self) -> Digest {
-        self.digest
-    }
-
-    /// The document.
-    pub fn document(&self) -> &Roster {
-        &self.roster
-    }
-
-    /// The coordinator's entry.
-    pub fn coordinator(&self) -> &Party {
-        &self.roster.coordinator
-    }
-
-    /// An organization's entry.
-    pub fn organization(&self, id: &Id) -> Option<&Party> {
-        self.roster.organizations.iter().find(|party| party.id == *id)
-    }
-
-    /// Ids of all organizations, sorted: the default cohort.
-    pub fn cohort(&self) -> Vec<Id> {
-        let mut ids: Vec<_> = self.roster.organizations.iter().map(|party| party.id.clone()).collect();
-        ids.sort();
-        ids
-    }
-
-    /// Whose TLS key this is.
-    ///
-    /// # Errors
-    ///
-    /// [`Unlisted`] when nobody's, or when the entry has expired on `today`.
-    pub fn caller(&self, tls_key: &Digest, today: Date) -> Result<Caller, Unlisted> {
-        let with = |party: &&Party| party.tls_key == *tls_key;
-        let (party, caller) = if let Some(party) = self.roster.organizations.iter().find(with) {
-            (party, Caller::Organization(party.id.clone()))
-        } else if let Some(party) = self.roster.operators.iter().find(with) {
-            (party, Caller::Operator(party.id.clone()))
-        } else {
-            return Err(Unlisted::Unknown(*tls_key));
-        };
-        party.valid_on(today)?;
-        Ok(caller)
+/// Where the version before `version` stands, given where `version` does; `None` for version 1 and for a file that is not named
+/// as [`successor`] names it.
+pub fn predecessor(file: &Path, version: u32) -> Option<PathBuf> {
+    let extension = file.extension().map(|it| format!(".{}", it.to_string_lossy())).unwrap_or_default();
+    let stem = file.file_stem()?.to_string_lossy().into_owned();
+    let first = stem.strip_suffix(&format!(".{version}"))?;
+    if version < 2 {
+        None
+    } else {
+        Some(successor(&file.with_file_name(format!("{first}{extension}")), version - 1))
     }
 }
 
-impl Party {
-    /// Whether the entry still counts.
-    ///
-    /// # Errors
-    ///
-    /// [`Unlisted::Expired`] after its last day.
-    pub fn valid_on(&self, today: Date) -> Result<(), Unlisted> {
-        if today > self.valid_until {
-            return Err(Unlisted::Expired { id: self.id.clone(), valid_until: self.valid_until });
-        }
-        Ok(())
-    }
+/// Where the revocations of the chain that begins at `first` stand: `roster.toml.revoked`.
+pub fn revocation_file(first: &Path) -> PathBuf {
+    let mut name = first.as_os_str().to_owned();
+    name.push(".revoked");
+    name.into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,6 @@
-//! `consilium roster`: build, show and verify the document that says who belongs to the consortium.
+//! `consilium roster`: build, show, verify and change the document that says who belongs to the consortium.
+
+mod change;
 
 use std::{
     collections::BTreeMap,
@@ -16,18 +18,19 @@ use consilium_proto::{
 };
 use serde_json::json;
 
-use super::{
-    Failure, parse_digest, read_document, read_signatures, signature_path, table::Table, today, write_json,
-};
-use crate::files;
+use super::{Failure, parse_digest, read_document, read_signatures, table::Table, today, write_json};
+use crate::{chain, files};
 
-/// Builds, shows and verifies the roster.
+/// Builds, changes, shows and verifies the roster.
 #[derive(Debug, Subcommand)]
 pub(super) enum Roster {
     Build(Build),
     Fingerprint(Fingerprint),
     Show(Show),
     Verify(Verify),
+    Propose(change::Propose),
+    Sign(change::Sign),
+    Revoke(change::Revoke),
 }
 
 impl Roster {
@@ -37,6 +40,9 @@ impl Roster {
             Self::Fingerprint(command) => command.run(out),
             Self::Show(command) => command.run(out),
             Self::Verify(command) => command.run(out),
+            Self::Propose(command) => command.run(out),
+            Self::Sign(command) => command.run(out),
+            Self::Revoke(command) => command.run(out),
         }
     }
 }
@@ -88,6 +94,7 @@ impl Build {
         let roster = Document {
             version: 1,
             consortium: self.consortium,
+            previous: None,
             quorum: self.quorum.unwrap_or(2 * organizations.len() / 3 + 1),
             coordinator: read_party(&self.coordinator)?,
             organizations,
@@ -245,13 +252,14 @@ fn signature_of(signatures: &Signatures, text: &str, party: &Party) -> &'static 
     }
 }
 
-/// Verifies a roster: the pinned fingerprint, and every organization's signature in FILE.sig.
+/// Verifies a roster: the first version's pinned fingerprint and every organization's signature in FILE.sig, and each later version
+/// beside it by the signatures of a quorum of the one before.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   consilium roster verify roster.toml --pin 5d41402abc4b2a76b9719d911017c592ae2f1c0d7b6e3a4958c1d2e3f4a5b6c7")]
 pub(super) struct Verify {
-    /// The roster.
+    /// The roster's first version; later ones and revocations are found beside it.
     file: PathBuf,
     /// The fingerprint that the organizations compared: 64 hexadecimal digits.
     #[arg(long, value_name = "FINGERPRINT", value_parser = parse_digest)]
@@ -274,19 +282,33 @@ impl Verify {
             return write_json(
                 out,
                 &json!({
-                    "verified": true, "consortium": document.consortium, "fingerprint": roster.digest().to_string(),
+                    "verified": true, "consortium": document.consortium, "version": document.version,
+                    "fingerprint": roster.digest().to_string(), "pin": roster.genesis().to_string(),
+                    "revoked": roster.revoked(),
                     "organizations": roster.cohort(), "warnings": expired,
                 }),
             );
         }
-        writeln!(
-            out,
-            "{}: roster of {} with fingerprint {}, signed by all {} organizations",
-            self.file.display(),
-            document.consortium,
-            roster.digest(),
-            document.organizations.len()
-        )?;
+        let (file, name, digest) = (self.file.display(), &document.consortium, roster.digest());
+        match roster.version() {
+            1 => {
+                let n = document.organizations.len();
+                writeln!(
+                    out,
+                    "{file}: roster of {name} with fingerprint {digest}, signed by all {n} organizations"
+                )?;
+            }
+            version => {
+                writeln!(
+                    out,
+                    "{file}: roster of {name}, version {version} with fingerprint {digest}, each version signed by a quorum of the \
+                     one before"
+                )?;
+            }
+        }
+        for id in roster.revoked() {
+            writeln!(out, "REVOKED: {id} has revoked the key that the roster lists")?;
+        }
         for warning in expired {
             writeln!(out, "WARNING: {warning}")?;
         }
@@ -294,12 +316,7 @@ impl Verify {
     }
 }
 
-/// Reads and verifies a roster and the signatures beside it.
+/// Reads and verifies a roster's chain.
 pub(super) fn verified(path: &Path, pin: &Digest) -> Result<VerifiedRoster, Failure> {
-    let text = read_document(path)?;
-    let signatures = read_signatures(path)?;
-    Document::verify(&text, &signatures, pin).map_err(|e| {
-        let beside = signature_path(path);
-        Failure::in_file(path, format!("{e} (signatures are read from {})", beside.display()))
-    })
+    chain::open(path, pin).map_err(Failure::refused)
 }
