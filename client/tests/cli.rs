@@ -465,8 +465,9 @@ fn a_job_without_noise_says_so_wherever_it_is_shown() {
     assert!(run(&consortium, "ledger show --config site-1.toml --json").json()["total"]["epsilon"].is_null());
 
     // An ε of this organization's own, of whatever kind, forbids it.
-    consortium.edit("site-1.toml", "[data]", "[policy]\nepsilon_per_job = 1e9\n[data]");
-    run(&consortium, "run --config site-1.toml").failed(3, &["ε = inf", "epsilon_per_job allows 1000000000"]);
+    fs::write(consortium.path("strict.toml"), "epsilon_per_job = 1e9\n").unwrap();
+    consortium.edit("site-1.toml", "[data]", "policy = \"strict.toml\"\n[data]");
+    run(&consortium, "run --config site-1.toml").failed(3, &["ε = inf", "strict.toml:1", "epsilon_per_job = 1e9"]);
 }
 
 #[test]

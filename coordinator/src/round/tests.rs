@@ -555,7 +555,7 @@ fn a_client_with_other_documents_is_sent_away_by_name() {
         ..Default::default()
     };
     for (hello, code) in [
-        (wire::Hello { protocol_version: 2, ..good.clone() }, "protocol-version"),
+        (wire::Hello { protocol_version: PROTOCOL_VERSION + 1, ..good.clone() }, "protocol-version"),
         (wire::Hello { roster_digest: vec![0; 32], ..good.clone() }, "other-roster"),
         (wire::Hello { plan_digest: vec![0; 32], ..good }, "other-plan"),
     ] {
