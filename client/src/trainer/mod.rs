@@ -17,6 +17,7 @@
 //!
 //! Not hidden: wall time grows with the lot. Not done here: causal language models, multi-label heads.
 
+#[cfg(any(feature = "torch", test))]
 mod batches;
 mod consent;
 mod error;

@@ -39,6 +39,8 @@ fn with_file<T>(name: &str, bytes: &[u8], use_it: impl FnOnce(&Path) -> T) -> T 
     FOLDER.with(|folder| {
         let path = folder.get_or_init(|| tempfile::tempdir().unwrap()).path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // A new file, not an old one cut: some file systems flush the latter to the disk when it is closed.
+        let _ = fs::remove_file(&path);
         fs::write(&path, bytes).unwrap();
         use_it(&path)
     })
@@ -81,7 +83,7 @@ pub(crate) fn safetensors_seeds() -> Vec<Vec<u8>> {
 pub(crate) fn adapter_folder(data: &[u8]) {
     let Some((which, bytes)) = select(data, 3) else { return };
     let (config, spec) = (encoder(), adapter_spec(world().plan.document()));
-    let [head, tensors, description] = good_adapter();
+    let [_, tensors, description] = good_adapter();
     match which {
         0 => drop(with_file("head.safetensors", bytes, |path| {
             read_head(path, &config, &spec)
@@ -91,12 +93,13 @@ pub(crate) fn adapter_folder(data: &[u8]) {
             let (tensors, description) =
                 if which == 1 { (bytes, &description[..]) } else { (&tensors[..], bytes) };
             with_file("peft/adapter_model.safetensors", tensors, |path| {
-                fs::write(path.with_file_name("adapter_config.json"), description).unwrap();
+                let beside = path.with_file_name("adapter_config.json");
+                let _ = fs::remove_file(&beside);
+                fs::write(beside, description).unwrap();
                 let _ = read_peft_folder(path.parent().unwrap(), &config, &spec);
             });
         }
     }
-    assert!(!head.is_empty());
 }
 
 /// The tensors of `read`, the others zero.
@@ -125,6 +128,12 @@ fn good_adapter() -> &'static [Vec<u8>; 3] {
 }
 
 pub(crate) fn adapter_folder_seeds() -> Vec<Vec<u8>> {
+    let (config, spec) = (encoder(), adapter_spec(world().plan.document()));
+    let [_, tensors, description] = good_adapter();
+    with_file("seed/adapter_model.safetensors", tensors, |path| {
+        fs::write(path.with_file_name("adapter_config.json"), description).unwrap();
+        read_peft_folder(path.parent().unwrap(), &config, &spec).unwrap();
+    });
     good_adapter().iter().enumerate().map(|(which, bytes)| selected(which, bytes)).collect()
 }
 
@@ -136,6 +145,7 @@ pub(crate) fn model_folder(data: &[u8]) {
     with_file("model/config.json", b"", |path| {
         let folder = path.parent().unwrap();
         for (index, name) in MODEL_FILES.iter().enumerate() {
+            let _ = fs::remove_file(folder.join(name));
             if index == which {
                 fs::write(folder.join(name), bytes).unwrap();
             } else {
@@ -161,6 +171,7 @@ pub(crate) fn model_folder(data: &[u8]) {
 }
 
 pub(crate) fn model_folder_seeds() -> Vec<Vec<u8>> {
+    assert!(ModelFolder::open(Path::new(TINY)).is_ok());
     (0..3).map(|which| selected(which, tiny(MODEL_FILES[which]))).collect()
 }
 
@@ -195,7 +206,14 @@ pub(crate) fn records(data: &[u8]) {
 pub(crate) fn records_seeds() -> Vec<Vec<u8>> {
     let csv = "patient_id,text,label\n7,\"a \"\"quoted\"\"\ntext\",infection\n8,plain,fracture\n7,third,infection\n";
     let lines = "{\"patient_id\":7,\"text\":\"a\",\"label\":\"infection\"}\n{\"text\":\"b\",\"label\":\"fracture\",\"patient_id\":\"p\"}\n";
-    vec![selected(0, csv), selected(1, lines), selected(2, parquet_records())]
+    let files = [csv.as_bytes().to_vec(), lines.as_bytes().to_vec(), parquet_records()];
+    let labels = crate::support::LABELS.map(str::to_owned);
+    for (format, bytes) in FORMATS.into_iter().zip(&files) {
+        with_file(&format!("seed.{format}"), bytes, |path| {
+            Dataset::load(&records_in(path), &labels, 2).unwrap()
+        });
+    }
+    files.iter().enumerate().map(|(which, bytes)| selected(which, bytes)).collect()
 }
 
 fn parquet_records() -> Vec<u8> {
@@ -281,6 +299,9 @@ pub(crate) fn ledger_seeds() -> Vec<Vec<u8>> {
         }
     });
     let torn = whole[..whole.len() - 30].to_vec();
+    for bytes in [&whole, &torn] {
+        with_file("seed-ledger.journal", bytes, |path| LedgerFile::read(path, &set).map(drop).unwrap());
+    }
     vec![whole, torn]
 }
 

@@ -28,6 +28,11 @@ const MOST: usize = 200;
 
 /// Runs a program.
 pub(crate) fn sequence(data: &[u8]) {
+    play(data);
+}
+
+/// Runs a program; whether it ended in a sum.
+fn play(data: &[u8]) -> bool {
     let mut play = Play::new();
     let mut program = Program(data);
     for _ in 0..MOST {
@@ -36,6 +41,7 @@ pub(crate) fn sequence(data: &[u8]) {
         play.check();
     }
     play.check_sum();
+    play.collector.revealed().is_some()
 }
 
 struct Program<'a>(&'a [u8]);
@@ -299,4 +305,21 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         vec![11, 6, 1, 1, 2, 1, 3, 0, 0, 0, 11, 6, 4, 0, 0, 0, 0, 0, 11, 9, 1, 2, 5, 1, 2, 3, 4, 5, 11, 11],
         vec![11, 11, 1, 0, 1, 1, 4, 0, 5, 0, 8, 11],
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Mutator;
+
+    /// The mutations are of use only if many of them get far.
+    #[test]
+    fn many_programs_end_in_a_sum_and_many_do_not() {
+        let seeds = seeds();
+        let released: Vec<bool> = seeds.iter().map(|seed| play(seed)).collect();
+        assert_eq!(released[..5], [true; 5], "{released:?}");
+        let mut mutator = Mutator::new(seeds, 1);
+        let sums = (0..200).filter(|_| play(&mutator.next_input())).count();
+        assert!((20..180).contains(&sums), "{sums} of 200");
+    }
 }
