@@ -1,5 +1,5 @@
 //! What an organization encodes in an attempt, noise included: one lot, or, in units in which organizations send deltas,
-//! what its local steps came to ([`super::local`]).
+//! what its local steps came to (`local.rs`).
 //!
 //! One lot: draw patients, sum their clipped gradients, add this organization's noise. The draw is Poisson sampling at the
 //! plan's public rate, from the operating system's generator: a seed that the coordinator knew would void the

@@ -17,17 +17,18 @@ use crate::{
 use super::*;
 
 /// Every patient pulls every trained coordinate to `target`: `g = w − target`. Keeps the lots it was asked for and the first
-/// trained weight that they began from. The first patients' gradients may be no numbers.
+/// trained weight that they began from. The first patients' gradients may be no numbers, and one lot may lose everybody.
 struct Pull {
     patients: usize,
     broken: usize,
+    empty: Option<usize>,
     target: f32,
     lots: RefCell<Vec<(usize, f32)>>,
 }
 
 impl Pull {
     fn new(patients: usize, target: f32) -> Self {
-        Self { patients, broken: 0, target, lots: RefCell::default() }
+        Self { patients, broken: 0, empty: None, target, lots: RefCell::default() }
     }
 }
 
@@ -53,7 +54,8 @@ impl Trainer for Pull {
         let gradient: Vec<f32> = weights.map(|weight| weight - self.target).collect();
         self.lots.borrow_mut().push((patients.len(), adapter.values(HEAD).unwrap()[0]));
         let nothing = vec![f32::NAN; gradient.len()];
-        for &patient in patients {
+        let empty = self.empty == Some(self.lots.borrow().len());
+        for &patient in patients.iter().filter(|_| !empty) {
             let gradient = if patient < self.broken { &nothing } else { &gradient };
             each(PatientGradient { patient, gradient, loss: 1.5, correct: 1.0 });
         }
@@ -112,6 +114,12 @@ fn without_noise_the_delta_is_what_gradient_descent_gives() {
     // A broken record costs nobody else's, and nobody at all is a delta of nothing.
     let broken = decoded(&plan, &mut Pull { broken: 2, ..Pull::new(7, 1.0) }, 1);
     assert_eq!(broken, (delta, metrics));
+    let (shorter, _) = decoded(&plan, &mut Pull { empty: Some(2), ..Pull::new(7, 1.0) }, 1);
+    assert!(
+        (shorter[0] - (1.0 - 0.75f64.powi(2))).abs() <= 0.5 / 256.0 + 1e-6,
+        "two steps of three: {}",
+        shorter[0]
+    );
     for nobody in [&mut Pull { broken: 7, ..Pull::new(7, 1.0) }, &mut Pull::new(0, 1.0)] {
         let (delta, metrics) = decoded(&plan, nobody, 1);
         assert!(delta.iter().all(|&value| value == 0.0) && metrics.accuracy == 0.0, "{metrics:?}");
