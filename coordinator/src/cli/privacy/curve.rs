@@ -7,7 +7,7 @@ use consilium_crypto::privacy::Composition;
 use serde_json::json;
 
 use super::{
-    MechanismArgs, delta, positive, shown, spent, steps,
+    MechanismArgs, Seen, delta, positive, shown, spent, steps,
     svg::{Chart, Series},
 };
 use crate::{
@@ -66,33 +66,7 @@ impl Curve {
             _ => None,
         };
         if let Some(path) = &self.svg {
-            let series = |name: String, part: &dyn Fn(&[(f64, f64)]) -> Option<f64>| Series {
-                name,
-                points: rounds
-                    .iter()
-                    .zip(&curve)
-                    .filter_map(|(&count, row)| Some((count as f64, part(row)?)))
-                    .collect(),
-            };
-            let mut all = Vec::new();
-            for (place, seen) in seen.iter().enumerate() {
-                all.push(series(seen.who.to_owned(), &|row| row.get(place).map(|(tight, _)| *tight)));
-            }
-            all.push(series("the first, by Rényi orders".to_owned(), &|row| {
-                row.first().map(|(_, loose)| *loose)
-            }));
-            let numbers: Vec<_> = seen.iter().map(|s| format!("{:.4}", s.step.noise_multiplier)).collect();
-            let chart = Chart {
-                title: format!(
-                    "ε against rounds: q = {}, z = {}, δ = {:e}",
-                    self.mechanism.sampling_rate,
-                    numbers.join(" and "),
-                    self.delta
-                ),
-                series: all,
-                budget: self.budget,
-            };
-            files::create_public(path, &chart.to_string())?;
+            files::create_public(path, &self.chart(&seen, &rounds, &curve).to_string())?;
         }
         if self.json {
             let points: Vec<_> = rounds
@@ -136,6 +110,29 @@ impl Curve {
             writeln!(out, "\n{}", path.display())?;
         }
         Ok(())
+    }
+}
+
+impl Curve {
+    /// The picture: one line for each who sees, and one by Rényi orders.
+    fn chart(&self, seen: &[Seen], rounds: &[u64], curve: &[Vec<(f64, f64)>]) -> Chart {
+        let line = |name: &str, bounds: Vec<f64>| Series {
+            name: name.to_owned(),
+            points: rounds.iter().map(|&count| count as f64).zip(bounds).collect(),
+        };
+        let tight = |place: usize| curve.iter().filter_map(|row| row.get(place)).map(|(tight, _)| *tight);
+        let loose = curve.iter().filter_map(|row| row.first()).map(|(_, loose)| *loose);
+        let mut series: Vec<_> =
+            seen.iter().enumerate().map(|(place, seen)| line(seen.who, tight(place).collect())).collect();
+        series.push(line("the first, by Rényi orders", loose.collect()));
+        let numbers: Vec<_> = seen.iter().map(|seen| format!("{:.4}", seen.step.noise_multiplier)).collect();
+        let title = format!(
+            "ε against rounds: q = {}, z = {}, δ = {:e}",
+            self.mechanism.sampling_rate,
+            numbers.join(" and "),
+            self.delta
+        );
+        Chart { title, series, budget: self.budget }
     }
 }
 
