@@ -467,7 +467,8 @@ fn a_job_without_noise_says_so_wherever_it_is_shown() {
     // An ε of this organization's own, of whatever kind, forbids it.
     fs::write(consortium.path("strict.toml"), "epsilon_per_job = 1e9\n").unwrap();
     consortium.edit("site-1.toml", "[data]", "policy = \"strict.toml\"\n[data]");
-    run(&consortium, "run --config site-1.toml").failed(3, &["ε = inf", "strict.toml:1", "epsilon_per_job = 1e9"]);
+    run(&consortium, "run --config site-1.toml")
+        .failed(3, &["ε = inf", "strict.toml:1", "epsilon_per_job = 1e9"]);
 }
 
 #[test]

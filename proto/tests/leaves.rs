@@ -33,6 +33,10 @@ const LEAVES: [(&str, &str); 34] = [
     ("ProtocolMessage.step", "public"),
     ("Refusal.attempt", "public"),
     ("Refusal.code", "one of a fixed list of words, none of which depends on a record"),
+    (
+        "Refusal.complaint",
+        "proof that a box sealed to this member is bad: one secret that it shared with its dealer in an attempt that it has left",
+    ),
     ("Refusal.round", "public"),
     ("ReleasesRequest.from_round", "public"),
     ("SignedStateStatement.from", "public"),
