@@ -29,7 +29,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use consilium_crypto::{
     digest::Digest,
     release::AdapterState,
-    secagg::{Position, Revealed, chunk_digest},
+    secagg::{Position, Revealed, Step, chunk_digest},
 };
 use consilium_proto::{
     PROTOCOL_VERSION,
@@ -371,8 +371,10 @@ impl Job {
         let refused = match &mut self.phase {
             Phase::Running(_) if self.members.is_excluded(from) => Some("excluded"),
             Phase::Running(running) => {
-                // Who takes part has been told enough.
-                self.witnesses.satisfied(from);
+                // Who advertises has been told enough. A word of a later step may be an old one that is repeated.
+                if message.step == Step::Advertise as u32 {
+                    self.witnesses.satisfied(from);
+                }
                 let begun = effects.len();
                 let refused = running.protocol(from, message, effects).err();
                 if let Some(Refused { code, misbehaviour: true }) = refused {
