@@ -504,7 +504,7 @@ impl Session {
         if !self.proof.is_proven() {
             // Joined as soon as enough peers have said what they hold of this client; never, if that is more than it knows.
             self.pending = Some(signed);
-            return effects.push(Effect::Reached { round, attempt, what: "waits-for-witnesses" });
+            return self.wait_for_witnesses(round, attempt, rng, effects);
         }
         self.leave(effects);
         effects.push(Effect::Outlook { round, attempt, last_round: outlook.last_round(round), outlook });

@@ -30,6 +30,8 @@ const NONCE: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Proof {
     nonce: Option<[u8; NONCE]>,
+    /// The attempt that waits, or waited, for the answers.
+    waited: Option<(u32, u32)>,
     /// Who has answered with a valid statement.
     heard: BTreeMap<Id, ()>,
     /// The furthest of this client's own adverts that anybody holds, by plan.
@@ -71,6 +73,22 @@ impl Session {
         });
         let query = wire::StateQuery { about: String::new(), nonce: nonce.to_vec() };
         effects.push(Effect::Say(Say::StateQuery(query)));
+    }
+
+    /// An attempt is announced, and too few have answered. The first one waits; with every further one the question is put again, in
+    /// case it or its answers were lost.
+    pub(super) fn wait_for_witnesses(
+        &mut self,
+        round: u32,
+        attempt: u32,
+        rng: &mut impl CryptoRng,
+        effects: &mut Vec<Effect>,
+    ) {
+        effects.push(Effect::Reached { round, attempt, what: "waits-for-witnesses" });
+        let before = self.proof.waited.replace((round, attempt));
+        if before.is_some_and(|before| before != (round, attempt)) {
+            self.ask(rng, effects);
+        }
     }
 
     /// Says what this client holds of those who ask.

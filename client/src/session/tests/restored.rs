@@ -171,6 +171,9 @@ fn a_coordinator_that_loses_answers_gains_nothing() {
         assert_eq!(words(&effects), ["say query"], "it goes on asking");
         assert!(words(&client.announce(3, 1)).is_empty(), "and joins nothing");
     }
+    // If the question or its answers were lost, the next attempt puts it again.
+    assert_eq!(words(&client.announce(3, 2)), ["say query"]);
+    assert!(words(&client.announce(3, 2)).is_empty());
     assert!(client.journal.is_empty());
     // The one answer that was held back settles it.
     let last = statement(&client.consortium, 2, &nonce, &[copy]);
