@@ -38,8 +38,7 @@ doc: setup ## The documentation, warnings refused.
 
 bench: setup ## Measure what the product promises: a table, and target/bench/summary.json.
 	cargo bench --locked -p consilium-crypto --bench cost
-	# The rows that need the real service, once their bench is there:
-	# cargo run --release --locked -p consilium-tests --bin service_bench
+	cargo bench --locked -p consilium-coordinator --bench service
 
 deny: ## Advisories, licences and sources of every dependency (needs cargo-deny).
 	cargo deny check

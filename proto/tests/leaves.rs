@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 /// Field, and why it tells nothing about a patient beyond what is accounted.
-const LEAVES: [(&str, &str); 34] = [
+const LEAVES: [(&str, &str); 35] = [
     ("ClientMessage.evaluation", "see Evaluation"),
     ("ClientMessage.hello", "see Hello"),
     ("ClientMessage.protocol", "see ProtocolMessage"),

@@ -120,7 +120,8 @@ impl Curve {
             name: name.to_owned(),
             points: rounds.iter().map(|&count| count as f64).zip(bounds).collect(),
         };
-        let tight = |place: usize| curve.iter().filter_map(|row| row.get(place)).map(|(tight, _)| *tight);
+        let tight =
+            |place: usize| curve.iter().filter_map(move |row| row.get(place)).map(|(tight, _)| *tight);
         let loose = curve.iter().filter_map(|row| row.first()).map(|(_, loose)| *loose);
         let mut series: Vec<_> =
             seen.iter().enumerate().map(|(place, seen)| line(seen.who, tight(place).collect())).collect();
