@@ -1,5 +1,8 @@
 //! The session against coordinators that lie, repeat themselves, or go away.
 
+#[path = "../../../crypto/tests/clear_sum/mod.rs"]
+mod clear_sum;
+
 use std::collections::BTreeSet;
 
 use consilium_crypto::{
@@ -923,4 +926,39 @@ fn the_records_have_distinct_names_that_survive_their_text() {
     let back: Vec<Event> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(back, client.journal);
     assert_eq!(Recorded::from_events(&back), Recorded::from_events(&client.journal));
+}
+
+/// The same session over another protocol: two steps, first of which is the masked vector.
+#[test]
+fn a_protocol_of_two_steps_runs_through_the_same_session() {
+    let mut client = Client::new();
+    let session = |client: &Client| {
+        started(&client.consortium, &client.journal, &client.debits)
+            .with_protocol(Arc::new(clear_sum::ClearSum))
+    };
+    client.session = session(&client);
+    client.connect(0);
+    assert_eq!(words(&client.announce(1, 1)), ["record joined", "train"]);
+    assert!(words(&client.announce(1, 1)).is_empty(), "it has no first word to repeat");
+    let update = Ok(zeros(&client.consortium));
+    let effects = client.hand(Input::Trained { round: 1, attempt: 1, update });
+    assert_eq!(words(&effects), ["debit", "record header", "say 3"]);
+    assert_eq!(said(&effects, 3).body.len(), 32);
+    let wanted = wire::UploadWanted { round: 1, attempt: 1, next_chunk: 0 };
+    assert_eq!(words(&client.hear(Heard::UploadWanted(wanted))), ["upload"]);
+    let survivors = |body| wire::ProtocolMessage { round: 1, attempt: 1, step: 5, body };
+    let effects = client.hear(Heard::Protocol(survivors(vec![0, 1, 2])));
+    assert_eq!(words(&effects), ["record answered", "say 5", "stop training"]);
+    // A new process repeats the answer and sits the rest out.
+    client.session = session(&client);
+    client.connect(0);
+    let again = client.announce(1, 1);
+    assert_eq!(words(&again), ["say 5", "refuse restarted"]);
+    assert_eq!(said(&again, 5), said(&effects, 5));
+    // And a check that fails is told by its number.
+    client.announce(2, 1);
+    let update = Ok(zeros(&client.consortium));
+    client.hand(Input::Trained { round: 2, attempt: 1, update });
+    let few = wire::ProtocolMessage { round: 2, ..survivors(vec![0]) };
+    assert_eq!(words(&client.hear(Heard::Protocol(few)))[0], "refuse check-x1");
 }

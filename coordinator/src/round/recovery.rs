@@ -11,7 +11,7 @@ use consilium_proto::{
 };
 use thiserror::Error;
 
-use super::{Effect, Event, Job, Phase, Summary, code, members::Members, running::Running};
+use super::{Effect, Event, FiveSteps, Job, Phase, Summary, code, members::Members, running::Running};
 
 /// One recorded event, and when.
 #[derive(Clone, Debug)]
@@ -60,6 +60,7 @@ impl Job {
             identity,
             roster,
             plan,
+            protocol: Arc::new(FiveSteps),
             state,
             members,
             phase: Phase::Waiting { round: 1, attempt: 1, since_ms: now_ms },
@@ -150,11 +151,12 @@ impl Job {
     ) -> Result<Running, String> {
         let Event::Opened(announcement) = event else { return Err("not an announcement".into()) };
         self.members.exclude_convicted(self.plan.document().cohort.min_survivors as usize);
-        let running = Running::open(announcement, &self.roster, &self.plan, at_ms)?;
+        let mut running = Running::open(announcement, &self.roster, &self.plan, &*self.protocol, at_ms)?;
         if !running.is(round, attempt) {
             return Err("the announcement is of another attempt".into());
         }
         self.started_ms.get_or_insert(at_ms);
+        self.debited += running.newly_debited();
         Ok(running)
     }
 }

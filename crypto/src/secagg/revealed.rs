@@ -23,6 +23,7 @@ use crate::{
     codec::{CodecError, Reader, Writer},
     group::{KeyPair, scalar_from_bytes},
     mask::{MaskSeed, Sign},
+    protocol::Unmasking,
     ring::{self, RingError},
     secret::Secret,
 };
@@ -78,27 +79,11 @@ impl Revealed {
     pub fn unmask_chunk<E>(
         &self,
         index: u32,
-        mut input: impl FnMut(Position, &mut Vec<u8>) -> Result<(), E>,
+        input: impl FnMut(Position, &mut Vec<u8>) -> Result<(), E>,
         out: &mut Vec<u32>,
     ) -> Result<(), UnmaskError<E>> {
-        let elements = self.attempt.params().chunk_elements(index);
-        if elements == 0 {
-            return Err(UnmaskError::NoChunk { index });
-        }
-        out.clear();
-        out.resize(elements, 0);
-        let mut packed = Vec::with_capacity(self.attempt.params().chunk_len(index));
-        for survivor in self.survivors() {
-            packed.clear();
-            input(*survivor, &mut packed).map_err(UnmaskError::Input)?;
-            self.add_packed(&packed, out).map_err(|error| UnmaskError::Chunk {
-                survivor: *survivor,
-                index,
-                error,
-            })?;
-        }
-        self.remove_masks(index, out);
-        Ok(())
+        let this: &dyn Unmasking = self;
+        this.unmask_chunk(index, input, out)
     }
 
     /// Adds one survivor's packed chunk to a running sum, wrapping at 32 bits. For callers that add chunks up
