@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use consilium_crypto::workers::{OneThread, Workers};
+use consilium_crypto::workers::{Packed, Piece, Workers};
 
 /// How many threads to use. They live as long as one piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +29,17 @@ impl Threads {
 }
 
 impl Workers for Threads {
-    fn map<T: Send, R: Send>(&self, pieces: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    fn map(&self, pieces: Vec<Piece<'_>>, work: &(dyn Fn(Piece<'_>) -> Packed + Sync)) -> Vec<Packed> {
+        self.spread(pieces, work)
+    }
+}
+
+impl Threads {
+    /// Applies `work` to every piece; the results are in the order of the pieces.
+    fn spread<T: Send, R: Send>(&self, pieces: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
         let threads = self.0.get().min(pieces.len());
         if threads < 2 {
-            return OneThread.map(pieces, work);
+            return pieces.into_iter().map(work).collect();
         }
         let queue = Mutex::new(pieces.into_iter().enumerate());
         // Nobody holds the lock while working.
@@ -70,7 +77,7 @@ mod tests {
             let threads = Threads::new(NonZeroUsize::new(threads).unwrap());
             for pieces in [0u32, 1, 2, 3, 100] {
                 let mut cells: Vec<u32> = (0..pieces).collect();
-                let done = threads.map(cells.iter_mut().collect(), |cell: &mut u32| {
+                let done = threads.spread(cells.iter_mut().collect(), |cell: &mut u32| {
                     *cell += 1000;
                     *cell * 2
                 });
@@ -84,7 +91,7 @@ mod tests {
     fn a_panic_in_one_piece_is_not_lost() {
         let threads = Threads::new(NonZeroUsize::new(3).unwrap());
         let result = panic::catch_unwind(|| {
-            threads.map((0..10).collect(), |piece: i32| assert_ne!(piece, 7));
+            threads.spread((0..10).collect(), |piece: i32| assert_ne!(piece, 7));
         });
         assert!(result.is_err());
     }

@@ -507,3 +507,31 @@ fn a_bad_operator_file_is_named() {
     std::fs::set_permissions(&private, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
     assert!(desk.refused("status --config operator.toml").contains("chmod 600"));
 }
+
+#[test]
+fn evidence_is_exported_one_file_each_and_nothing_else_is_written() {
+    let (desk, pin) = desk();
+    let told = |culprit: &str| wire::Evidence {
+        round: 1,
+        attempt: 2,
+        culprit: culprit.into(),
+        check: "C3/../x".into(),
+        evidence: vec![7; 9],
+        ..wire::Evidence::default()
+    };
+    let script = Script { evidence: vec![told("site-2"), told("../site-3")], ..Script::default() };
+    let running = serve(&desk, "coordinator", script, 0);
+    configure(&desk, &pin, running.port);
+    for _ in 0..2 {
+        let out = desk.ok("blame export --config operator.toml --out evidence");
+        assert_eq!(out, "evidence/round-1-attempt-2-site-2-c3x.toml\n");
+    }
+    assert_eq!(std::fs::read_dir(desk.path("evidence")).unwrap().count(), 1);
+    let json = desk.json("blame export --config operator.toml --out evidence --json");
+    assert_eq!(json.as_array().unwrap().len(), 1);
+    drop(running);
+    let running = serve(&desk, "coordinator", Script::default(), 0);
+    configure(&desk, &pin, running.port);
+    let out = desk.ok("blame export --config operator.toml --out evidence");
+    assert_eq!(out, "the coordinator has evidence against nobody\n");
+}

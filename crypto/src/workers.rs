@@ -5,11 +5,19 @@
 
 use alloc::vec::Vec;
 
+use crate::digest::Digest;
+
+/// A chunk of a vector, and the index of its first element.
+pub type Piece<'a> = (u64, &'a mut [u32]);
+
+/// A chunk, masked and packed, and its digest.
+pub type Packed = (Digest, Vec<u8>);
+
 /// Hands of a caller.
 pub trait Workers {
     /// Applies `work` to every piece, in any order and on any number of threads, and returns the results in the order of
     /// the pieces.
-    fn map<T: Send, R: Send>(&self, pieces: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R>;
+    fn map(&self, pieces: Vec<Piece<'_>>, work: &(dyn Fn(Piece<'_>) -> Packed + Sync)) -> Vec<Packed>;
 }
 
 /// The calling thread alone.
@@ -17,7 +25,7 @@ pub trait Workers {
 pub struct OneThread;
 
 impl Workers for OneThread {
-    fn map<T: Send, R: Send>(&self, pieces: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    fn map(&self, pieces: Vec<Piece<'_>>, work: &(dyn Fn(Piece<'_>) -> Packed + Sync)) -> Vec<Packed> {
         pieces.into_iter().map(work).collect()
     }
 }

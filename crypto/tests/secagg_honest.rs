@@ -14,7 +14,7 @@ use consilium_crypto::{
         client::{Participant, Reply},
         coordinator::Collector,
     },
-    workers::Workers,
+    workers::{Packed, Piece, Workers},
 };
 use secagg_world::*;
 
@@ -240,13 +240,12 @@ fn the_sum_does_not_depend_on_who_computes_it() {
 struct Hurried(usize);
 
 impl Workers for Hurried {
-    fn map<T: Send, R: Send>(&self, pieces: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
-        let mut left: Vec<Vec<(usize, T)>> = (0..self.0).map(|_| Vec::new()).collect();
+    fn map(&self, pieces: Vec<Piece<'_>>, work: &(dyn Fn(Piece<'_>) -> Packed + Sync)) -> Vec<Packed> {
+        let mut left: Vec<Vec<(usize, Piece<'_>)>> = (0..self.0).map(|_| Vec::new()).collect();
         for (index, piece) in pieces.into_iter().enumerate().rev() {
             left[index % self.0].push((index, piece));
         }
-        let work = &work;
-        let mut done: Vec<(usize, R)> = thread::scope(|scope| {
+        let mut done: Vec<(usize, Packed)> = thread::scope(|scope| {
             let threads: Vec<_> = left
                 .into_iter()
                 .map(|mine| {

@@ -3,7 +3,7 @@
 use std::{fmt::Display, path::Path};
 
 use crate::{
-    config::{Config, adapter_spec, check_delta, today},
+    config::{Config, adapter_spec, check_delta, delta_of_patients, today},
     data::Dataset,
     ledger::{Debit, LedgerFile, LedgerState},
     model::ModelFolder,
@@ -170,9 +170,11 @@ fn look(path: &Path, report: &mut Report) -> Option<()> {
     });
     if let Some(data) = &data {
         let total = policy.total_budget();
-        report.note("delta", check_delta(plan.document().privacy.delta, total, data.patients()), |()| {
-            "δ is below one over the number of patients".to_owned()
-        });
+        report.note(
+            "delta",
+            check_delta(delta_of_patients(&plan.document().privacy), total, data.patients()),
+            |()| "δ is below one over the number of patients".to_owned(),
+        );
     }
     if let Some(evaluation) = &config.evaluation {
         report.note("test set", Dataset::load(evaluation, labels, usize::MAX), |data| {

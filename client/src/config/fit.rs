@@ -1,7 +1,7 @@
 //! From the plan's words to the trainer's, and whether the plan's tensors are those of its model.
 
 use consilium_crypto::release::AdapterState;
-use consilium_proto::plan::{AdapterMode, Plan, Pooling};
+use consilium_proto::plan::{AdapterMode, Plan, Pooling, Privacy, PrivacyUnit};
 use thiserror::Error;
 
 use super::{ConfigError, Training};
@@ -95,6 +95,14 @@ pub struct DeltaError {
     pub patients: usize,
     /// What to do.
     pub cure: &'static str,
+}
+
+/// The plan's `δ` where it is about patients; 0 where it is about organizations, or nothing is promised.
+pub fn delta_of_patients(privacy: &Privacy) -> f64 {
+    match privacy.unit {
+        PrivacyUnit::Patient | PrivacyUnit::PatientLocal => privacy.delta,
+        PrivacyUnit::Organization | PrivacyUnit::None => 0.0,
+    }
 }
 
 /// Checks the plan's `δ`, and that of the organization's total budget, against the number of its patients.

@@ -24,7 +24,8 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub use error::ConfigError;
 pub use fit::{
-    DeltaError, adapter_spec, adapter_tensors_of, check_delta, check_tensors, trained, trainer_spec,
+    DeltaError, adapter_spec, adapter_tensors_of, check_delta, check_tensors, delta_of_patients, trained,
+    trainer_spec,
 };
 pub use loaded::{Loaded, signature_path, today};
 

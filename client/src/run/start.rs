@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::{Client, held_of_peers, kept_adapter};
 use crate::{
-    config::{DeltaError, Loaded, check_delta, trainer_spec},
+    config::{DeltaError, Loaded, check_delta, delta_of_patients, trainer_spec},
     data::{DataError, Dataset, OptOut},
     files::{FileError, FolderLock},
     journal::{Journal, JournalError},
@@ -79,7 +79,7 @@ impl Client {
         let document = plan.document();
         let most = document.task.max_records_per_patient as usize;
         let records = Dataset::load(&config.data.source(), &document.task.labels, most)?;
-        check_delta(document.privacy.delta, policy.total_budget(), records.patients())?;
+        check_delta(delta_of_patients(&document.privacy), policy.total_budget(), records.patients())?;
         let test = match &config.evaluation {
             Some(source) if document.evaluation.organization == identity.id => {
                 Some(Dataset::load(source, &document.task.labels, usize::MAX)?)

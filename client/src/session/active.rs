@@ -4,11 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use consilium_crypto::{
     digest::Digest,
+    protocol::{Declined, Joined, Participating, Protocol},
     ring::RingVector,
-    secagg::{
-        LedgerHead, Position, Refusal, Step,
-        client::{Participant, Reply},
-    },
+    secagg::{LedgerHead, Position, Step, client::Reply},
 };
 use consilium_proto::{
     announcement::Announcement,
@@ -28,7 +26,9 @@ pub(super) struct Active {
     attempt: u32,
     announcement: Announcement,
     context: Digest,
-    participant: Participant,
+    /// The step of the word that no delivery asks for, if the protocol begins with one.
+    opening: Option<Step>,
+    participant: Box<dyn Participating>,
     said: BTreeMap<u32, Vec<u8>>,
     /// The trained update, until the shares are there to mask it with.
     update: Option<RingVector>,
@@ -42,8 +42,9 @@ impl Active {
         plan: &VerifiedPlan,
         identity: &Identity,
         ledger: LedgerHead,
+        protocol: &dyn Protocol,
         rng: &mut impl CryptoRng,
-    ) -> Result<(Self, Vec<u8>), String> {
+    ) -> Result<Self, String> {
         let facts = announcement.facts(roster, plan).map_err(|e| e.to_string())?;
         let index = announcement
             .cohort
@@ -51,13 +52,13 @@ impl Active {
             .map_err(|_| "this organization is not invited")?;
         let me = Position(u16::try_from(index).map_err(|e| e.to_string())?);
         let context = *facts.ctx();
-        let (participant, advert) =
-            Participant::start(Arc::new(facts), me, identity.signing_key(), ledger, rng)
-                .map_err(|e| e.to_string())?;
-        let said = BTreeMap::from([(Step::Advertise as u32, advert.clone())]);
+        let joined = protocol.join(Arc::new(facts), me, identity.signing_key(), ledger, rng);
+        let Joined { participant, word } = joined.map_err(|e| e.to_string())?;
+        let opening = word.as_ref().map(|(step, _)| *step);
+        let said = word.into_iter().map(|(step, body)| (step as u32, body)).collect();
         let (round, attempt) = (announcement.round, announcement.attempt);
         let (announcement, update, chunks) = (announcement.clone(), None, None);
-        Ok((Self { round, attempt, announcement, context, participant, said, update, chunks }, advert))
+        Ok(Self { round, attempt, announcement, context, opening, participant, said, update, chunks })
     }
 
     pub(super) fn is(&self, round: u32, attempt: u32) -> bool {
@@ -66,6 +67,11 @@ impl Active {
 
     pub(super) fn chunks(&self) -> Option<Arc<Vec<Vec<u8>>>> {
         self.chunks.clone()
+    }
+
+    /// The first word, if the protocol begins with one.
+    pub(super) fn opening(&self) -> Option<Effect> {
+        self.again(self.opening?)
     }
 
     /// What was said in a step, byte for byte.
@@ -126,8 +132,8 @@ impl Session {
             }
             Ok(Reply::UpdateWanted) => self.mask(effects),
             // Said again after a reconnect; what was said before is what holds.
-            Err(Refusal::OutOfTurn { .. }) => {}
-            Err(refusal) => self.refuse(round, attempt, &refusal, effects),
+            Err(Declined::OutOfTurn) => {}
+            Err(refused) => self.refuse(round, attempt, refused, effects),
         }
     }
 
@@ -170,7 +176,7 @@ impl Session {
     fn mask(&mut self, effects: &mut Vec<Effect>) {
         let Some(active) = self.active.as_mut() else { return };
         let (round, attempt) = (active.round, active.attempt);
-        if !matches!(active.participant, Participant::Ready(_)) {
+        if !active.participant.wants_update() {
             return;
         }
         let Some(update) = active.update.take() else { return };
@@ -179,8 +185,8 @@ impl Session {
             return self.decline(round, attempt, "budget".into(), refusal.to_string(), effects);
         }
         effects.push(Effect::Debit(Box::new(debit)));
-        match active.participant.mask_on(update, self.identity.signing_key(), &self.threads) {
-            Err(refusal) => self.refuse(round, attempt, &refusal, effects),
+        match active.participant.mask(update, self.identity.signing_key(), &self.threads) {
+            Err(refused) => self.refuse(round, attempt, refused, effects),
             Ok(masked) => {
                 let step = Step::Input as u32;
                 let digest = Digest::of(&masked.header).to_string();
@@ -196,10 +202,10 @@ impl Session {
 
     /// A check of the protocol failed: its number in the manual's table is what the coordinator is told, and the complaint that
     /// convicts a dealer, if there is one.
-    fn refuse(&mut self, round: u32, attempt: u32, refusal: &Refusal, effects: &mut Vec<Effect>) {
-        let code = format!("check-{}", refusal.check().to_lowercase());
-        let complaint = refusal.complaint().map(<[u8]>::to_vec).unwrap_or_default();
-        effects.push(Effect::Declined { round, attempt, code: code.clone(), why: refusal.to_string() });
+    fn refuse(&mut self, round: u32, attempt: u32, refused: Declined, effects: &mut Vec<Effect>) {
+        let Declined::Refused { check, why, complaint } = refused else { return };
+        let code = format!("check-{}", check.to_lowercase());
+        effects.push(Effect::Declined { round, attempt, code: code.clone(), why });
         effects.push(Effect::Say(Say::Refusal(wire::Refusal { round, attempt, code, complaint })));
         self.leave(effects);
     }

@@ -4,7 +4,7 @@
 //! Sans-IO. What happened comes in ([`Input`]); what to do comes out ([`Effect`]), in order: a record or a debit must be
 //! durable before any effect after it is executed. The coordinator is not believed: an announcement must follow from the
 //! signed plan, the adapter must be the one that this client computed from published sums, and every message of the
-//! protocol is checked by the protocol's own client ([`Participant`](consilium_crypto::secagg::client::Participant)).
+//! protocol is checked by the protocol's own client ([`Participating`](consilium_crypto::protocol::Participating)).
 //!
 //! Before the first attempt of a process, enough peers must have said what they hold of this client (`proof`): a state that was
 //! restored from an old copy is found, and takes part in nothing.
@@ -23,7 +23,12 @@ mod tests;
 
 use std::sync::Arc;
 
-use consilium_crypto::{release::AdapterState, ring::RingVector, secagg::Step};
+use consilium_crypto::{
+    protocol::Protocol,
+    release::AdapterState,
+    ring::RingVector,
+    secagg::{FiveSteps, Step},
+};
 use consilium_proto::{
     PROTOCOL_VERSION,
     announcement::Announcement,
@@ -175,6 +180,7 @@ pub struct Session {
     identity: Arc<Identity>,
     roster: Arc<VerifiedRoster>,
     plan: Arc<VerifiedPlan>,
+    protocol: Arc<dyn Protocol>,
     ledger: LedgerState,
     budget: Option<Budget>,
     state: Arc<AdapterState>,
@@ -239,6 +245,7 @@ impl Session {
             identity: start.identity,
             roster: start.roster,
             plan: start.plan,
+            protocol: Arc::new(FiveSteps),
             ledger: start.ledger,
             budget: start.budget,
             state: Arc::new(state),
@@ -265,6 +272,13 @@ impl Session {
     #[must_use]
     pub fn with_threads(self, threads: Threads) -> Self {
         Self { threads, ..self }
+    }
+
+    /// The same session over another aggregation protocol than [secure aggregation in five steps](FiveSteps).
+    #[must_use]
+    pub fn with_protocol(mut self, protocol: Arc<dyn Protocol>) -> Self {
+        self.protocol = protocol;
+        self
     }
 
     /// Handles one input and says what to do. `rng` is the operating system's generator, except in simulations.
@@ -458,7 +472,7 @@ impl Session {
         let (round, attempt) = (announcement.round, announcement.attempt);
         if let Some(active) = self.active.as_ref().filter(|active| active.is(round, attempt)) {
             // A reconnect. Every later step is delivered again, but nothing delivers the first: its word may be lost.
-            return effects.extend(active.again(Step::Advertise));
+            return effects.extend(active.opening());
         }
         let decline = |code: &'static str, why: String| {
             let refusal = wire::Refusal { round, attempt, code: code.into(), complaint: Vec::new() };
@@ -513,11 +527,12 @@ impl Session {
 
     fn join(&mut self, announcement: &Announcement, rng: &mut impl CryptoRng, effects: &mut Vec<Effect>) {
         let (round, attempt) = (announcement.round, announcement.attempt);
-        match Active::join(announcement, &self.roster, &self.plan, &self.identity, self.ledger.head(), rng) {
+        let (ledger, protocol) = (self.ledger.head(), &*self.protocol);
+        match Active::join(announcement, &self.roster, &self.plan, &self.identity, ledger, protocol, rng) {
             Err(why) => effects.push(Effect::Stop(why)),
-            Ok((active, advert)) => {
+            Ok(active) => {
                 self.record(Event::Joined { round, attempt }, effects);
-                effects.push(Effect::Say(active.message(1, advert)));
+                effects.extend(active.opening());
                 effects.push(Effect::Train { round, attempt, adapter: self.state.clone() });
                 self.active = Some(active);
             }

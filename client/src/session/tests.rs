@@ -1,5 +1,7 @@
 //! The session against coordinators that lie, repeat themselves, or go away.
 
+#[path = "../../../crypto/tests/clear_sum/mod.rs"]
+mod clear_sum;
 mod restored;
 
 use std::collections::BTreeSet;
@@ -1030,4 +1032,39 @@ fn words_and_sizes_do_not_depend_on_the_data() {
     };
     assert_eq!(lengths(&quiet), lengths(&loud));
     assert_eq!(debits, same_debits, "what is debited follows from the plan alone");
+}
+
+/// The same session over another protocol: two steps, first of which is the masked vector.
+#[test]
+fn a_protocol_of_two_steps_runs_through_the_same_session() {
+    let mut client = Client::new();
+    let session = |client: &Client| {
+        started(&client.consortium, &client.journal, &client.debits)
+            .with_protocol(Arc::new(clear_sum::ClearSum))
+    };
+    client.session = session(&client);
+    client.connect(0);
+    assert_eq!(words(&client.announce(1, 1)), ["record joined", "train"]);
+    assert!(words(&client.announce(1, 1)).is_empty(), "it has no first word to repeat");
+    let update = Ok(zeros(&client.consortium));
+    let effects = client.hand(Input::Trained { round: 1, attempt: 1, update });
+    assert_eq!(words(&effects), ["debit", "record header", "say 3"]);
+    assert_eq!(said(&effects, 3).body.len(), 32);
+    let wanted = wire::UploadWanted { round: 1, attempt: 1, next_chunk: 0 };
+    assert_eq!(words(&client.hear(Heard::UploadWanted(wanted))), ["upload"]);
+    let survivors = |body| wire::ProtocolMessage { round: 1, attempt: 1, step: 5, body };
+    let effects = client.hear(Heard::Protocol(survivors(vec![0, 1, 2])));
+    assert_eq!(words(&effects), ["record answered", "say 5", "stop training"]);
+    // A new process repeats the answer and sits the rest out.
+    client.session = session(&client);
+    client.connect(0);
+    let again = client.announce(1, 1);
+    assert_eq!(words(&again), ["say 5", "refuse restarted"]);
+    assert_eq!(said(&again, 5), said(&effects, 5));
+    // And a check that fails is told by its number.
+    client.announce(2, 1);
+    let update = Ok(zeros(&client.consortium));
+    client.hand(Input::Trained { round: 2, attempt: 1, update });
+    let few = wire::ProtocolMessage { round: 2, ..survivors(vec![0]) };
+    assert_eq!(words(&client.hear(Heard::Protocol(few)))[0], "refuse check-x1");
 }

@@ -28,8 +28,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use consilium_crypto::{
     digest::Digest,
+    protocol::{Protocol, Unmasking},
     release::AdapterState,
-    secagg::{Position, Revealed, Step, chunk_digest},
+    secagg::{FiveSteps, Position, Step, chunk_digest},
 };
 use consilium_proto::{
     PROTOCOL_VERSION,
@@ -205,8 +206,8 @@ pub struct Aggregation {
     pub round: u32,
     /// Attempt.
     pub attempt: u32,
-    /// The masks, revealed.
-    pub revealed: Arc<Revealed>,
+    /// What takes the masks off.
+    pub revealed: Arc<dyn Unmasking>,
     /// Chunks in a masked input.
     pub chunks: u32,
     /// Ids by position.
@@ -256,6 +257,7 @@ pub struct Job {
     identity: Arc<Identity>,
     roster: Arc<VerifiedRoster>,
     plan: Arc<VerifiedPlan>,
+    protocol: Arc<dyn Protocol>,
     state: AdapterState,
     members: Members,
     witnesses: Witnesses,
@@ -277,6 +279,13 @@ pub struct Job {
 const MAX_COMPLAINT_BYTES: usize = 2048;
 
 impl Job {
+    /// The same job over another aggregation protocol than [secure aggregation in five steps](FiveSteps).
+    #[must_use]
+    pub fn with_protocol(mut self, protocol: Arc<dyn Protocol>) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
     /// Handles one input and says what to do.
     pub fn handle(&mut self, input: Input, now_ms: u64) -> Vec<Effect> {
         let mut effects = Vec::new();

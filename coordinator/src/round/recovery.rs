@@ -12,7 +12,8 @@ use consilium_proto::{
 use thiserror::Error;
 
 use super::{
-    Effect, Event, Job, Phase, Summary, code, members::Members, running::Running, witness::Witnesses,
+    Effect, Event, FiveSteps, Job, Phase, Summary, code, members::Members, running::Running,
+    witness::Witnesses,
 };
 
 /// One recorded event, and when.
@@ -61,6 +62,7 @@ impl Job {
         Ok(Self {
             identity,
             roster,
+            protocol: Arc::new(FiveSteps),
             state,
             members,
             witnesses: Witnesses::new(plan.derived().parameters.witnesses()),
@@ -153,11 +155,12 @@ impl Job {
     ) -> Result<Running, String> {
         let Event::Opened(announcement) = event else { return Err("not an announcement".into()) };
         self.members.exclude_convicted(self.plan.document().cohort.min_survivors as usize);
-        let running = Running::open(announcement, &self.roster, &self.plan, at_ms)?;
+        let mut running = Running::open(announcement, &self.roster, &self.plan, &*self.protocol, at_ms)?;
         if !running.is(round, attempt) {
             return Err("the announcement is of another attempt".into());
         }
         self.started_ms.get_or_insert(at_ms);
+        self.debited += running.newly_debited();
         Ok(running)
     }
 }

@@ -1,10 +1,11 @@
-//! One attempt: carries messages to the protocol's collector, and decides when a step has waited long enough.
+//! One attempt: carries messages to the protocol's collector, whichever [`Protocol`] it is, and decides when a step has waited long enough.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use consilium_crypto::{
+    protocol::{Collecting, Protocol},
     release::AdapterState,
-    secagg::{Position, Step, coordinator::Collector},
+    secagg::{Params, Position, Step},
 };
 use consilium_proto::{
     announcement::Announcement,
@@ -24,7 +25,7 @@ pub(crate) struct Running {
     pub(crate) attempt: u32,
     announcement: wire::SignedAnnouncement,
     ids: Vec<Id>,
-    collector: Collector,
+    collector: Box<dyn Collecting>,
     /// Next chunk wanted from each member whose header was accepted.
     next_chunk: BTreeMap<Position, u32>,
     uploaded: u64,
@@ -92,22 +93,26 @@ impl Running {
         signed: &wire::SignedAnnouncement,
         roster: &VerifiedRoster,
         plan: &VerifiedPlan,
+        protocol: &dyn Protocol,
         now_ms: u64,
     ) -> Result<Self, String> {
         let announcement = Announcement::verify(signed, roster, plan).map_err(|e| e.to_string())?;
         let attempt = announcement.facts(roster, plan).map_err(|e| e.to_string())?;
+        let collector = protocol.collect(Arc::new(attempt));
+        // A protocol that begins with the masked inputs costs from its beginning.
+        let debit_pending = collector.step() == Step::Input;
         Ok(Self {
             round: announcement.round,
             attempt: announcement.attempt,
             announcement: signed.clone(),
             ids: announcement.cohort,
-            collector: Collector::new(Arc::new(attempt)),
+            collector,
             next_chunk: BTreeMap::new(),
             uploaded: 0,
             started_ms: now_ms,
             resumed_ms: 0,
             step_ends_ms: Vec::new(),
-            debit_pending: false,
+            debit_pending,
             aggregating: false,
             blamed: Vec::new(),
         })
@@ -227,9 +232,9 @@ impl Running {
         let (step, body) = (self.step(), message.body);
         let position = self.position(from).ok_or(Refused::late("not-in-cohort"))?;
         let known = self.holds(position);
-        if let Err(fault) = self.collector.accept(position, step, &body) {
+        if let Err(refused) = self.collector.accept(position, step, &body) {
             self.blame(effects);
-            return Err(Refused { code: fault.check(), misbehaviour: fault.is_misbehaviour() });
+            return Err(Refused { code: refused.check, misbehaviour: refused.misbehaved });
         }
         // What is accepted again is the same, byte for byte: its sender lost the receipt.
         if !known {
@@ -247,7 +252,7 @@ impl Running {
     /// A member says that a box dealt to it is bad; the collector judges.
     pub(crate) fn complaint(&mut self, from: &Id, complaint: &[u8], effects: &mut Vec<Effect>) {
         if let Some(position) = self.position(from)
-            && self.collector.complain(position, complaint).is_ok()
+            && self.collector.complain(position, complaint)
         {
             self.blame(effects);
         }
@@ -256,11 +261,11 @@ impl Running {
     /// Records what the collector can prove and what is not recorded yet.
     fn blame(&mut self, effects: &mut Vec<Effect>) {
         for proof in self.collector.proofs() {
-            let check = proof.conviction.offence.check().to_owned();
-            let Some(culprit) = self.id(proof.conviction.culprit).cloned() else { continue };
+            let check = proof.check.to_owned();
+            let Some(culprit) = self.id(proof.culprit).cloned() else { continue };
             if !self.blamed.contains(&(culprit.clone(), check.clone())) {
                 self.blamed.push((culprit.clone(), check.clone()));
-                let evidence = proof.evidence.clone();
+                let evidence = proof.evidence.to_vec();
                 effects.push(self.record(Event::Blamed { culprit, check, evidence }));
             }
         }
@@ -288,7 +293,7 @@ impl Running {
             return;
         }
         self.next_chunk.insert(position, chunks);
-        if chunks >= self.collector.chunk_count() {
+        if chunks >= self.params().chunk_count() {
             self.stored(from, position, effects);
         } else {
             let (round, attempt) = (self.round, self.attempt);
@@ -316,7 +321,7 @@ impl Running {
         }
         let expected =
             self.collector.chunk_digest(position, part.index).ok_or(ChunkRefused("past-the-end"))?;
-        if part.chunk.len() != self.collector.chunk_len(part.index) {
+        if part.chunk.len() != self.params().chunk_len(part.index) {
             return Err(ChunkRefused("wrong-length"));
         }
         if digest != expected {
@@ -325,7 +330,7 @@ impl Running {
         let (round, attempt) = (self.round, self.attempt);
         effects.push(Effect::PutChunk { round, attempt, from: from.clone(), index: next, bytes: part.chunk });
         self.next_chunk.insert(position, next + 1);
-        if next + 1 == self.collector.chunk_count() {
+        if next + 1 == self.params().chunk_count() {
             self.stored(from, position, effects);
         }
         Ok(())
@@ -342,7 +347,11 @@ impl Running {
     }
 
     fn input_bytes(&self) -> u64 {
-        (0..self.collector.chunk_count()).map(|index| self.collector.chunk_len(index) as u64).sum()
+        (0..self.params().chunk_count()).map(|index| self.params().chunk_len(index) as u64).sum()
+    }
+
+    fn params(&self) -> &Params {
+        self.collector.attempt().params()
     }
 
     /// Bytes of masked inputs that were received whole.
@@ -364,10 +373,11 @@ impl Running {
         }
         let failed = |code| Settled::Failed { code };
         let late = now_ms >= self.deadline_ms(plan);
-        if !self.collector.enough() {
+        let (received, needed) = (self.collector.received().len(), self.collector.needed());
+        if received < needed {
             // Whoever is away may come back with its secrets; whoever declined will not speak again.
             let possible = self.missing().filter(|id| !members.has_refused(id)).count();
-            let hopeless = self.collector.received().len() + possible < self.needed();
+            let hopeless = received + possible < needed;
             return match (late, hopeless) {
                 (_, true) => failed(code::TOO_MANY_REFUSALS),
                 (true, false) => failed(code::TOO_FEW_ANSWERS),
@@ -378,15 +388,6 @@ impl Running {
         let answered = self.step() == Step::Unmask;
         let over = answered || late || self.missing().all(|id| members.is_gone(id, now_ms));
         if over { self.close(now_ms, effects) } else { Settled::Wait }
-    }
-
-    /// Answers without which the step cannot end well.
-    fn needed(&self) -> usize {
-        let parameters = self.collector.attempt().params();
-        usize::from(match self.step() {
-            Step::Advertise | Step::Share | Step::Input => parameters.m_min(),
-            Step::Vote | Step::Unmask => parameters.quorum(),
-        })
     }
 
     fn close(&mut self, now_ms: u64, effects: &mut Vec<Effect>) -> Settled {
@@ -413,11 +414,8 @@ impl Running {
             return Some(Settled::Failed { code: code::MISBEHAVIOUR });
         }
         self.step_ends_ms.push(now_ms);
-        match step {
-            Step::Share => self.debit_pending = true,
-            Step::Unmask => self.aggregating = true,
-            Step::Advertise | Step::Input | Step::Vote => {}
-        }
+        self.debit_pending |= step != Step::Input && self.step() == Step::Input;
+        self.aggregating = self.collector.sum().is_some();
         None
     }
 
@@ -428,12 +426,12 @@ impl Running {
 
     /// The work that is left when all shares are in.
     pub(crate) fn aggregation(&self) -> Option<Aggregation> {
-        let revealed = self.collector.revealed()?;
+        let revealed = self.collector.sum()?;
         Some(Aggregation {
             round: self.round,
             attempt: self.attempt,
-            revealed: revealed.clone(),
-            chunks: self.collector.chunk_count(),
+            revealed,
+            chunks: self.params().chunk_count(),
             ids: self.ids.clone(),
         })
     }
@@ -454,7 +452,7 @@ impl Running {
     }
 
     pub(crate) fn evidence(&self) -> Vec<u8> {
-        self.collector.revealed().map(|revealed| revealed.public_record()).unwrap_or_default()
+        self.collector.sum().map(|sum| sum.public_record()).unwrap_or_default()
     }
 
     pub(crate) fn summary(&self) -> Summary {
@@ -482,7 +480,8 @@ impl Running {
                 if *step != self.step() as u32 {
                     return Err(format!("a message of step {step} in step {}", self.step() as u32));
                 }
-                self.collector.accept(position, self.step(), body).map_err(|fault| format!("{fault:?}"))
+                let step = self.step();
+                self.collector.accept(position, step, body).map_err(|refused| format!("{refused:?}"))
             }
             Event::Stored { from, bytes } => {
                 let position = self.position(from).ok_or("an input from outside the cohort")?;

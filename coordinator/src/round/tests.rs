@@ -1,6 +1,7 @@
 //! The round, driven by hand: one input at a time, with the protocol's own clients as members.
 
 mod blame;
+mod other_protocol;
 
 use std::collections::BTreeMap;
 
@@ -136,6 +137,7 @@ struct Bench {
     identities: Vec<Arc<Identity>>,
     roster: Arc<VerifiedRoster>,
     plan: Arc<VerifiedPlan>,
+    protocol: Arc<dyn Protocol>,
     rng: StdRng,
     members: Vec<Option<Participant>>,
     masked: BTreeMap<Id, Vec<Vec<u8>>>,
@@ -165,6 +167,7 @@ impl Bench {
             identities,
             roster,
             plan,
+            protocol: Arc::new(FiveSteps),
             rng: StdRng::seed_from_u64(5),
             members: (0..5).map(|_| None).collect(),
             masked: BTreeMap::new(),
@@ -337,7 +340,7 @@ impl Bench {
     /// A machine rebuilt from the first so many events.
     fn rebuilt(&self, events: usize) -> Job {
         let (id, roster, plan) = (self.coordinator.clone(), self.roster.clone(), self.plan.clone());
-        let mut job = Job::new(id, roster, plan, self.now).unwrap();
+        let mut job = Job::new(id, roster, plan, self.now).unwrap().with_protocol(self.protocol.clone());
         let mut release = |round| self.releases.get(&round).map(|it| (it.head.clone(), it.sum.clone()));
         for recovered in self.recorded.iter().take(events) {
             let bytes = recovered.event.encode();

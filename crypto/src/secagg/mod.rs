@@ -15,6 +15,7 @@
 //!
 //! [`client`] holds the member's side, one type per step; [`coordinator`] the collecting side; [`Revealed`]
 //! takes the masks off and is what an auditor rebuilds from the [published record](Revealed::public_record).
+//! [`FiveSteps`] shows both sides to round and session as a [`protocol`](crate::protocol).
 //! All of it is pure: bytes and randomness come in, bytes go out. Bodies carry their own version and
 //! signatures and are opaque to whoever transports them.
 //!
@@ -52,6 +53,7 @@ macro_rules! wall {
 }
 
 mod attempt;
+mod behind;
 pub mod blame;
 pub mod client;
 pub mod coordinator;
@@ -67,6 +69,7 @@ mod step;
 pub mod walls;
 
 pub use attempt::{Attempt, BadMemberId, Context, Member, MemberId, Position, SetupError};
+pub use behind::FiveSteps;
 pub use messages::{Flaw, LedgerHead, advertised_ledger, delivered_adverts};
 pub use params::{Params, ParamsError};
 pub use refusal::{Blame, Refusal};

@@ -23,7 +23,8 @@ use crate::{
     codec::{CodecError, Reader, Writer},
     group::{KeyPair, scalar_from_bytes},
     mask::{MaskSeed, Sign},
-    ring::{self, RingError, STREAMS},
+    protocol::Unmasking,
+    ring::{self, RingError},
     secret::Secret,
 };
 
@@ -81,9 +82,8 @@ impl Revealed {
         input: impl FnMut(Position, &mut Vec<u8>) -> Result<(), E>,
         out: &mut Vec<u32>,
     ) -> Result<(), UnmaskError<E>> {
-        self.sum_chunk(index, input, out)?;
-        self.remove_masks(index, out);
-        Ok(())
+        let this: &dyn Unmasking = self;
+        this.unmask_chunk(index, input, out)
     }
 
     /// The first half of [`unmask_chunk`](Self::unmask_chunk): the survivors' chunks `index` added up, their masks still
@@ -95,30 +95,11 @@ impl Revealed {
     pub fn sum_chunk<E>(
         &self,
         index: u32,
-        mut input: impl FnMut(Position, &mut Vec<u8>) -> Result<(), E>,
+        input: impl FnMut(Position, &mut Vec<u8>) -> Result<(), E>,
         out: &mut Vec<u32>,
     ) -> Result<(), UnmaskError<E>> {
-        let params = self.attempt.params();
-        let elements = params.chunk_elements(index);
-        if elements == 0 {
-            return Err(UnmaskError::NoChunk { index });
-        }
-        out.clear();
-        out.resize(elements, 0);
-        let bad = |survivor| move |error| UnmaskError::Chunk { survivor, index, error };
-        let mut packed = [const { Vec::new() }; STREAMS];
-        for some in self.survivors().chunks(STREAMS) {
-            for (survivor, packed) in some.iter().zip(&mut packed) {
-                packed.clear();
-                input(*survivor, packed).map_err(UnmaskError::Input)?;
-                ring::check_packed(params.ring(), packed, elements).map_err(bad(*survivor))?;
-            }
-            let packed = packed.each_ref().map(Vec::as_slice);
-            // Neither can fail: there is one at least, and each was checked as it came.
-            let (Some(first), Some(packed)) = (some.first(), packed.get(..some.len())) else { break };
-            ring::unpack_add_all(params.ring(), packed, out).map_err(bad(*first))?;
-        }
-        Ok(())
+        let this: &dyn Unmasking = self;
+        this.sum_chunk(index, input, out)
     }
 
     /// Adds one survivor's packed chunk to a running sum, wrapping at 32 bits. For callers that add chunks up

@@ -118,7 +118,7 @@ impl Participant {
         &mut self,
         update: RingVector,
         key: &SigningKey,
-        workers: &impl Workers,
+        workers: &dyn Workers,
     ) -> Result<MaskedInput, Refusal> {
         match core::mem::take(self) {
             Self::Ready(state) => {

@@ -71,7 +71,7 @@ impl Ready {
         self,
         update: RingVector,
         key: &SigningKey,
-        workers: &impl Workers,
+        workers: &dyn Workers,
     ) -> Result<(Masked, MaskedInput), Refusal> {
         let Self { holding, masks } = self;
         let attempt = &holding.seat.attempt;
@@ -85,9 +85,9 @@ impl Ready {
             )));
         }
         let mut values = update.into_values();
-        let pieces = values.chunks_mut(CHUNK_ELEMENTS).zip((0..).step_by(CHUNK_ELEMENTS)).collect();
+        let pieces = (0..).step_by(CHUNK_ELEMENTS).zip(values.chunks_mut(CHUNK_ELEMENTS)).collect();
         // A chunk at a time, so that the vector passes through the cache once.
-        let chunks = workers.map(pieces, |(chunk, first): (&mut [u32], u64)| {
+        let chunks = workers.map(pieces, &|(first, chunk): (u64, &mut [u32])| {
             for (sign, seed) in &masks {
                 seed.apply(*sign, first, chunk);
             }

@@ -106,7 +106,8 @@ impl Collector {
         self.received().len() >= self.needed()
     }
 
-    fn needed(&self) -> usize {
+    /// Fewest members with which the step can be closed.
+    pub fn needed(&self) -> usize {
         let params = self.attempt.params();
         usize::from(match self.step() {
             Step::Advertise | Step::Share | Step::Input => params.m_min(),
