@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod files;
 pub mod limits;
+mod memory;
 pub mod process;
 pub mod round;
 pub mod service;

@@ -39,7 +39,7 @@ pub struct Limits {
     /// Seconds in which a chunk of an upload must arrive, and a reader of published sums must take a part: 60. With the
     /// largest chunk, 256 KiB, the slowest line that serves has 35 kbit/s. More lets a stalled upload hold its call longer.
     pub stall_s: u32,
-    /// Uploads read at once as long as they keep up with the coordinator: 16. Those that do not, for half a second, are
+    /// Uploads read at once as long as they keep up with the coordinator: 8. Those whose chunks take long to arrive are
     /// limited by their lines and read beside these. More costs 0.5 MiB each and gains nothing once the disk is busy.
     pub uploads: u32,
     /// Bytes that one call may have under way unread: 65536; a connection twice as many. One upload is no faster than this
@@ -64,7 +64,7 @@ impl Default for Limits {
             messages_per_s: 50,
             hello_s: 10,
             stall_s: 60,
-            uploads: 16,
+            uploads: 8,
             window_bytes: 65_536,
             keepalive_s: 10,
             drain_s: 10,

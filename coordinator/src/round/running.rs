@@ -170,6 +170,13 @@ impl Running {
         self.position(id).is_some_and(|position| self.collector.received().contains(&position))
     }
 
+    /// It may still speak in this step.
+    pub(crate) fn is_missing(&self, id: &Id) -> bool {
+        self.position(id).is_some_and(|position| {
+            self.collector.expected().contains(&position) && !self.collector.received().contains(&position)
+        })
+    }
+
     /// Who may still speak in this step.
     pub(crate) fn missing(&self) -> impl Iterator<Item = &Id> {
         let missing = self.collector.expected().difference(self.collector.received());

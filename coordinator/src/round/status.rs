@@ -67,9 +67,7 @@ impl Job {
         let status = self.members.iter().map(|(id, member)| {
             let (done, awaited) = match &self.phase {
                 Phase::Waiting { .. } => (member.online, !member.online),
-                Phase::Running(running) => {
-                    (running.has_answered(id), running.missing().any(|missing| missing == id))
-                }
+                Phase::Running(running) => (running.has_answered(id), running.is_missing(id)),
                 Phase::Finished => (true, false),
             };
             wire::MemberStatus {

@@ -123,14 +123,15 @@ impl hyper::service::Service<http::Request<Incoming>> for Calls {
 
 /// An introduced connection: gives the preface again, which was read to know that it is HTTP/2, and counts bytes.
 pub(super) struct Accepted {
-    tls: TlsStream<TcpStream>,
+    /// Boxed: what passes it on would otherwise have room for it several times over, for every stranger.
+    tls: Box<TlsStream<TcpStream>>,
     again: &'static [u8],
     traffic: Arc<Traffic>,
 }
 
 impl Accepted {
     pub(super) fn new(tls: TlsStream<TcpStream>, traffic: Arc<Traffic>) -> Self {
-        Self { tls, again: PREFACE, traffic }
+        Self { tls: Box::new(tls), again: PREFACE, traffic }
     }
 }
 
@@ -147,7 +148,7 @@ impl AsyncRead for Accepted {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.tls).poll_read(cx, buf);
+        let polled = Pin::new(self.tls.as_mut()).poll_read(cx, buf);
         self.traffic.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
         polled
     }
@@ -155,7 +156,7 @@ impl AsyncRead for Accepted {
 
 impl AsyncWrite for Accepted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.tls).poll_write(cx, buf);
+        let polled = Pin::new(self.tls.as_mut()).poll_write(cx, buf);
         if let Poll::Ready(Ok(written)) = &polled {
             self.traffic.sent.fetch_add(*written as u64, Ordering::Relaxed);
         }
@@ -163,10 +164,10 @@ impl AsyncWrite for Accepted {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_flush(cx)
+        Pin::new(self.tls.as_mut()).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_shutdown(cx)
+        Pin::new(self.tls.as_mut()).poll_shutdown(cx)
     }
 }

@@ -9,7 +9,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::JoinHandle,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use consilium_proto::{
@@ -30,6 +30,10 @@ use crate::{
 
 /// Requests handled before their effects are made durable together.
 const BATCH: usize = 256;
+
+/// How many times as long as it worked the accountant rests, and how long at most.
+const ACCOUNTANT_RESTS: u32 = 19;
+const ACCOUNTANT_RESTS_AT_MOST: Duration = Duration::from_secs(10);
 
 /// What a session says to the engine.
 pub(super) enum Said {
@@ -65,13 +69,34 @@ type Turn = Option<OwnedSemaphorePermit>;
 
 enum Request {
     Said(Said, oneshot::Sender<()>),
-    Chunk { from: Id, part: HashedPart, turn: Turn, done: oneshot::Sender<(Turn, Taken)> },
-    ReleaseFrom { round: u32, reply: oneshot::Sender<Option<Published>> },
-    SumPart { round: u32, offset: u64, bytes: usize, reply: oneshot::Sender<Result<Vec<u8>, Status>> },
+    Chunk {
+        from: Id,
+        part: HashedPart,
+        turn: Turn,
+        done: oneshot::Sender<(Turn, Taken)>,
+    },
+    ReleaseFrom {
+        round: u32,
+        reply: oneshot::Sender<Option<Published>>,
+    },
+    SumPart {
+        round: u32,
+        offset: u64,
+        bytes: usize,
+        reply: oneshot::Sender<Result<Vec<u8>, Status>>,
+    },
     Status(oneshot::Sender<JobStatus>),
     Rounds(oneshot::Sender<RoundsReply>),
-    Evidence { index: usize, reply: oneshot::Sender<Option<Evidence>> },
-    Cost { attempts: u64, cost: Guarantees },
+    Evidence {
+        index: usize,
+        reply: oneshot::Sender<Option<Evidence>>,
+    },
+    Cost {
+        attempts: u64,
+        cost: Guarantees,
+    },
+    /// The accountant has rested.
+    AccountAgain,
     Stop,
 }
 
@@ -381,8 +406,8 @@ impl<S: Store> Core<S> {
             }
             Request::Cost { attempts, cost } => {
                 self.job.note_cost(attempts, cost);
-                self.accounting = false;
             }
+            Request::AccountAgain => self.accounting = false,
             Request::Stop => {}
         }
     }
@@ -395,18 +420,26 @@ impl<S: Store> Core<S> {
         }
     }
 
-    /// Computes what the attempts so far cost, on a thread of its own: nobody waits for it.
+    /// Computes what the attempts so far cost, on a thread of its own: nobody waits for it. It rests after each computation,
+    /// so that rounds that follow one another in a moment do not share their processors with it.
     fn account(&mut self) {
         let Some(attempts) = self.job.unknown_cost().filter(|_| !self.accounting) else { return };
         self.accounting = true;
         let (plan, requests) = (self.plan.clone(), self.requests.clone());
-        std::thread::spawn(move || {
-            let delta = plan.document().privacy.delta;
+        let named = std::thread::Builder::new().name("accountant".into());
+        let started = named.spawn(move || {
+            let (began, delta) = (Instant::now(), plan.document().privacy.delta);
             // A loss that cannot be bounded is shown as what it is.
             let endless = Guarantees { central: f64::INFINITY, local: f64::INFINITY, delta };
             let cost = plan.derived().guarantees(attempts, delta).unwrap_or(endless);
             drop(requests.send(Request::Cost { attempts, cost }));
+            std::thread::sleep(
+                began.elapsed().saturating_mul(ACCOUNTANT_RESTS).min(ACCOUNTANT_RESTS_AT_MOST),
+            );
+            drop(requests.send(Request::AccountAgain));
         });
+        // Without a thread there is nothing to show, and the next turn tries again.
+        self.accounting = started.is_ok();
     }
 
     fn is_current(&self, input: &Input, session: u64) -> bool {
@@ -502,6 +535,7 @@ impl<S: Store> Core<S> {
             }
             Effect::Aggregate(aggregation) => {
                 let (round, attempt) = (aggregation.round, aggregation.attempt);
+                crate::memory::give_back();
                 let sum = self.aggregate(&aggregation);
                 self.job.handle(Input::Summed { round, attempt, sum }, now_ms())
             }

@@ -95,6 +95,8 @@ pub(super) fn connect(folder: &Path, job: &StoredJob) -> Result<Connection, Trou
     database.pragma_update(None, "foreign_keys", true)?;
     // Mapped pages would count as resident memory.
     database.pragma_update(None, "mmap_size", 0)?;
+    // Events are appended and hardly ever read again: 256 KiB of pages are enough, and 2 MiB would count as memory.
+    database.pragma_update(None, "cache_size", -256)?;
     database.pragma_update(None, "journal_size_limit", 64 << 20)?;
     if empty {
         create(&mut database, job)?;
