@@ -114,7 +114,7 @@ pub enum ConfigError {
     },
     /// The roster is refused.
     #[error(transparent)]
-    Roster(#[from] ChainError),
+    Roster(#[from] Box<ChainError>),
     /// The plan is refused.
     #[error(transparent)]
     Plan(#[from] Box<PlanError>),
@@ -134,7 +134,7 @@ impl Config {
         let pin: Digest =
             config.roster_pin.parse().map_err(|_| ConfigError::Pin(config.roster_pin.clone()))?;
         let identity = Identity::parse(files::read_private(&folder.join(&config.identity))?.expose())?;
-        let roster = chain::open(&folder.join(&config.roster), &pin)?;
+        let roster = chain::open(&folder.join(&config.roster), &pin).map_err(Box::new)?;
         let listed = roster.coordinator();
         let own = identity.party(listed.valid_until);
         if (own.signing_key, own.tls_key) != (listed.signing_key, listed.tls_key) {

@@ -1,5 +1,7 @@
 //! A hospital loses its state folder in the middle of a job: its peers tell it, and it is recovered, by the real programs.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{fs, path::Path, process::Command};
 
 use consilium_tests::{Consortium, Process, Shape};

@@ -30,6 +30,7 @@ use toml::Spanned;
 use crate::{config::ConfigError, files};
 pub use hours::Hours;
 use rules::Facts;
+pub use rules::ValidBy;
 
 /// Largest policy file that is read, bytes.
 pub const MAX_POLICY_BYTES: u64 = 1 << 20;
@@ -228,10 +229,7 @@ impl Policy {
     }
 
     /// What every line says about a plan, in the file's order; without a plan, what it means.
-    pub fn explain(
-        &self,
-        plan: Option<(&VerifiedPlan, &dyn Fn(&[Id]) -> Result<(), String>)>,
-    ) -> Vec<Verdict> {
+    pub fn explain(&self, plan: Option<(&VerifiedPlan, ValidBy<'_>)>) -> Vec<Verdict> {
         let facts = plan.map_or_else(Facts::unknown, |(plan, valid_by)| Facts::of(plan, valid_by));
         let mut verdicts = self.judge(&facts);
         verdicts.sort_by_key(|(span, _, _)| span.start);

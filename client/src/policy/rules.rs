@@ -21,14 +21,17 @@ pub(super) struct Facts<'a> {
     unit: Option<PrivacyUnit>,
     weights: Option<(Digest, &'a str)>,
     attempts: Option<u32>,
-    valid_by: Option<&'a dyn Fn(&[Id]) -> Result<(), String>>,
+    valid_by: Option<ValidBy<'a>>,
 }
+
+/// Whether a plan would still be valid if only these signers' lines counted; in words, why not.
+pub type ValidBy<'a> = &'a dyn Fn(&[Id]) -> Result<(), String>;
 
 /// Where a line stands, what it means, and why it forbids the plan.
 type Judged = (Range<usize>, String, Option<String>);
 
 impl<'a> Facts<'a> {
-    pub(super) fn of(plan: &'a VerifiedPlan, valid_by: &'a dyn Fn(&[Id]) -> Result<(), String>) -> Self {
+    pub(super) fn of(plan: &'a VerifiedPlan, valid_by: ValidBy<'a>) -> Self {
         let (document, derived) = (plan.document(), plan.derived());
         Self {
             // Without noise there is no ε, and every limit is passed.

@@ -526,7 +526,7 @@ fn s6_an_invitation_replayed_although_everything_else_fits() {
 }
 
 /// The log's words for a refusal.
-fn named<'a>(effects: &'a [Effect]) -> &'a str {
+fn named(effects: &[Effect]) -> &str {
     let why = effects.iter().find_map(|effect| match effect {
         Effect::Declined { why, .. } | Effect::Stop(why) => Some(why.as_str()),
         _ => None,

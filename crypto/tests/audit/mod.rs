@@ -219,7 +219,7 @@ impl Bench {
                     drawn = lots(rng);
                 }
                 let mut noise_again = BulkRng::new(noise_key);
-                let mut sum = vec![0u32; DIMENSION + 2];
+                let mut sum = [0u32; DIMENSION + 2];
                 for lot in &drawn {
                     let values = match self.build {
                         Build::SameNoise => {
