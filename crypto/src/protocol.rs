@@ -218,12 +218,12 @@ impl dyn Unmasking + '_ {
         Ok(())
     }
 
-    /// The first half of [`unmask_chunk`](Self::unmask_chunk): the survivors' chunks `index` added up, their masks still
+    /// The first half of `unmask_chunk`: the survivors' chunks `index` added up, their masks still
     /// on. [`remove_masks`](Unmasking::remove_masks) is the other half, and may run on another thread.
     ///
     /// # Errors
     ///
-    /// As [`unmask_chunk`](Self::unmask_chunk).
+    /// As `unmask_chunk`.
     pub fn sum_chunk<E>(
         &self,
         index: u32,
