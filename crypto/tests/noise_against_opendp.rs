@@ -44,7 +44,7 @@ fn two_samples_of_one_distribution() {
     }
 }
 
-/// The two-sample χ² over cells of an eighth of `σ`, the last ones open from 2.5σ: at least some hundred draws in each.
+/// The two-sample χ² over cells of an eighth of `σ`, the last ones open from 2.5σ: some sixty draws or more expected in each.
 fn same_shape(sigma: f64, a: &[i64], b: &[i64]) {
     // Whole integers in each.
     let step = (sigma / 8.0).ceil();
@@ -55,7 +55,8 @@ fn same_shape(sigma: f64, a: &[i64], b: &[i64]) {
     b.iter().for_each(|&x| cells[cell(x)].1 += 1.0);
     let ratio = (b.len() as f64 / a.len() as f64).sqrt();
     let statistic: f64 = cells.iter().map(|(x, y)| (x * ratio - y / ratio).powi(2) / (x + y)).sum();
-    assert!(cells.iter().all(|(x, _)| *x > 50.0), "σ = {sigma}: thin cells {cells:?}");
+    // The thinnest expect 57: fewer than 15 come about once in 10¹⁰ cells.
+    assert!(cells.iter().all(|(x, _)| *x >= 15.0), "σ = {sigma}: thin cells {cells:?}");
     let chance = chi_squared_tail(statistic, (cells.len() - 1) as f64);
     assert!(chance > CHANCE, "σ = {sigma}: χ² = {statistic} for {} cells: {chance}", cells.len());
 }
