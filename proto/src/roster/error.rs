@@ -77,15 +77,21 @@ pub enum RosterError {
         /// Accepted before.
         seen_digest: Digest,
     },
+    /// A line of the revocations that is none.
+    #[error(
+        "line {line} of the revocations is not `<organization> <version> <key> <signature>`; take it out, or get it whole"
+    )]
+    RevocationLine {
+        /// Counted from 1.
+        line: usize,
+    },
     /// A revocation that its organization's key did not sign, or of a key that no version lists.
     #[error(
-        "line {line} of the revocations is not {organization}'s word: {why}; take the line out, and ask {organization} for its own"
+        "the revocation of a key of {organization} is not {organization}'s word: {why}; take the line out, and ask for its own"
     )]
     Revocation {
-        /// Counted from 1, or the line of `organization` in order.
-        line: usize,
-        /// Whom it names; "somebody" when it does not parse.
-        organization: String,
+        /// Whom it names.
+        organization: Id,
         /// What is wrong.
         why: &'static str,
     },
@@ -107,7 +113,7 @@ impl RosterError {
             Self::Signature(SignatureError::TooFew { .. }) => "R5",
             Self::Chain { .. } => "R6",
             Self::RolledBack { .. } => "R7",
-            Self::Revocation { .. } => "R8",
+            Self::RevocationLine { .. } | Self::Revocation { .. } => "R8",
         }
     }
 

@@ -49,7 +49,7 @@ impl Revocations {
     ///
     /// # Errors
     ///
-    /// [`RosterError::Revocation`] names the first line that does not parse.
+    /// [`RosterError::RevocationLine`] names the first line that does not parse.
     pub fn parse(text: &str) -> Result<Self, RosterError> {
         let mut all = BTreeMap::new();
         for (index, line) in text.lines().enumerate() {
@@ -57,11 +57,8 @@ impl Revocations {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let (key, line) = parse_line(line).ok_or(RosterError::Revocation {
-                line: index + 1,
-                organization: "somebody".to_owned(),
-                why: "it is not `<organization> <version> <key> <signature>`",
-            })?;
+            let parsed = parse_line(line).ok_or(RosterError::RevocationLine { line: index + 1 });
+            let (key, line) = parsed?;
             all.insert(key, line);
         }
         Ok(Self(all))
@@ -95,11 +92,8 @@ impl Revocations {
         genesis: &Digest,
         versions: &[Roster],
     ) -> Result<BTreeSet<VerifyingKey>, RosterError> {
-        for (index, (key, line)) in self.0.iter().enumerate() {
-            let refused = |why| {
-                let (line, organization) = (index + 1, line.id.to_string());
-                Err(RosterError::Revocation { line, organization, why })
-            };
+        for (key, line) in &self.0 {
+            let refused = |why| Err(RosterError::Revocation { organization: line.id.clone(), why });
             let mut parties = versions.iter().flat_map(|roster| &roster.organizations);
             if !parties.any(|party| party.id == line.id && party.signing_key == *key) {
                 return refused("no version of the roster lists this key under this name");
