@@ -11,6 +11,7 @@ Python >= 3.9, standard library only.
 """
 import argparse
 import json
+import os
 import shutil
 import sys
 import time
@@ -23,14 +24,17 @@ from job import Job
 from report import print_table, write_report
 
 ROOT = Path(__file__).resolve().parents[2]
+# Where cargo puts what it builds, and where setup.py puts what it fetches.
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
+CACHE = Path(os.environ.get("CONSILIUM_CACHE") or ROOT / ".cache")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few rounds, no accuracy to reach: the same path in 90 seconds")
     parser.add_argument("--out", type=Path, default=ROOT / "target" / "demo")
-    parser.add_argument("--release", type=Path, default=ROOT / "target" / "release", help="folder with the binaries")
-    parser.add_argument("--cache", type=Path, default=ROOT / ".cache", help="folder that setup.py filled")
+    parser.add_argument("--release", type=Path, default=TARGET / "release", help="folder with the binaries")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder that setup.py filled")
     arguments = parser.parse_args()
     began = time.monotonic()
     out = arguments.out.resolve()
