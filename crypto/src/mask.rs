@@ -111,11 +111,14 @@ impl<Op: Fn(u32, u32) -> u32 + Copy> BlockCipherEncClosure for Combine<'_, Op> {
     fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, backend: &B) {
         let Self { mut counter, vector, op } = self;
         let mut keystream = ParBlocks::<B>::default();
+        // Written a step ahead: the cipher would wait for what was stored just before, in smaller pieces than it loads.
+        let mut ahead = ParBlocks::<B>::default();
+        write_counters::<B>(counter, &mut ahead);
         let mut parts = vector.chunks_exact_mut(keystream.len() * BLOCK);
         for part in &mut parts {
-            write_counters::<B>(counter, &mut keystream);
+            backend.encrypt_par_blocks((&ahead, &mut keystream).into());
             counter = counter.wrapping_add(keystream.len() as u128);
-            backend.encrypt_par_blocks((&mut keystream).into());
+            write_counters::<B>(counter, &mut ahead);
             for (quad, block) in part.as_chunks_mut::<BLOCK>().0.iter_mut().zip(&keystream) {
                 add_block(quad, block, op);
             }
