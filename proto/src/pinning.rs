@@ -37,6 +37,8 @@ pub fn server_config(identity: &Identity, roster: Arc<VerifiedRoster>) -> Result
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
         .with_single_cert(vec![identity.certificate().clone()], identity.tls_key())?;
+    // A resumed session would be let in without its key being verified again, and each ticket costs memory.
+    config.send_tls13_tickets = 0;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }

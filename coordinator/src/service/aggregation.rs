@@ -14,11 +14,11 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{sleep, timeout},
 };
-use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    engine::{Handle, Said},
+    engine::{Handle, Said, Told},
     gate::{Account, Call, Gate, Peer},
     refusals::code,
     sizes::Sizes,
@@ -82,10 +82,11 @@ impl Aggregation for Service {
             let _call = call;
             if let Err((code, why)) = session.run(out.clone()).await {
                 // The reader may be gone or stuck; the code stands in the log either way.
-                drop(out.try_send(Err(Status::invalid_argument(format!("{code}: {why}")))));
+                let told = Status::invalid_argument(format!("{code}: {why}"));
+                drop(out.try_send(Box::new(Err(told))));
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+        Ok(Response::new(Box::pin(ReceiverStream::new(messages).map(|told| *told))))
     }
 
     async fn upload(
@@ -181,7 +182,7 @@ struct Session {
 type Refused = (&'static str, String);
 
 impl Session {
-    async fn run(mut self, out: mpsc::Sender<Result<CoordinatorMessage, Status>>) -> Result<(), Refused> {
+    async fn run(mut self, out: mpsc::Sender<Told>) -> Result<(), Refused> {
         let from = self.account.id.clone();
         let session = self.engine.next_session();
         // Dropped by the engine when it ends this session: superseded, refused, stuck, or the process stops.

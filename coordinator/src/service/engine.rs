@@ -35,22 +35,14 @@ const BATCH: usize = 256;
 const ACCOUNTANT_RESTS: u32 = 19;
 const ACCOUNTANT_RESTS_AT_MOST: Duration = Duration::from_secs(10);
 
+/// Something for a session. Boxed, because a queue has room for 32 of them from its first on.
+pub(super) type Told = Box<Result<CoordinatorMessage, Status>>;
+
 /// What a session says to the engine.
 pub(super) enum Said {
-    Attached {
-        from: Id,
-        session: u64,
-        out: mpsc::Sender<Result<CoordinatorMessage, Status>>,
-        alive: oneshot::Sender<()>,
-    },
-    Input {
-        session: u64,
-        input: Input,
-    },
-    Detached {
-        from: Id,
-        session: u64,
-    },
+    Attached { from: Id, session: u64, out: mpsc::Sender<Told>, alive: oneshot::Sender<()> },
+    Input { session: u64, input: Input },
+    Detached { from: Id, session: u64 },
 }
 
 /// A published round, without its sum.
@@ -280,7 +272,7 @@ fn published(store: &impl Store, from: u32) -> Result<Option<Published>, StoreEr
 
 struct Session {
     number: u64,
-    out: mpsc::Sender<Result<CoordinatorMessage, Status>>,
+    out: mpsc::Sender<Told>,
     _alive: oneshot::Sender<()>,
 }
 
@@ -416,7 +408,7 @@ impl<S: Store> Core<S> {
     fn farewell(&mut self) {
         tracing::info!(sessions = self.sessions.len(), "drained: what was accepted is durable, sessions end");
         for session in std::mem::take(&mut self.sessions).into_values() {
-            drop(session.out.try_send(Err(stopped(()))));
+            drop(session.out.try_send(Box::new(Err(stopped(())))));
         }
     }
 
@@ -517,7 +509,7 @@ impl<S: Store> Core<S> {
             Effect::Send { to, message } => {
                 let Some(session) = self.sessions.get(&to) else { return };
                 let message = CoordinatorMessage { kind: Some(message) };
-                if session.out.try_send(Ok(message)).is_err() {
+                if session.out.try_send(Box::new(Ok(message))).is_err() {
                     // It does not read: close, so that it comes back and is told where the round stands.
                     self.sessions.remove(&to);
                 }
