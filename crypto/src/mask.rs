@@ -14,7 +14,7 @@ use aes::{
     Aes256Enc,
     cipher::{
         Block, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser, Key, KeyInit,
-        ParBlocks, consts::U16,
+        ParBlocks, consts::U16, typenum::Unsigned,
     },
 };
 use zeroize::Zeroize;
@@ -49,16 +49,9 @@ impl MaskSeed {
     /// there may be masked in any order and on any thread.
     pub fn apply(&self, sign: Sign, first: u64, vector: &mut [u32]) {
         debug_assert_eq!(first % BLOCK as u64, 0, "a part starts at a block");
-        match sign {
-            Sign::Add => self.combine(first, vector, u32::wrapping_add),
-            Sign::Subtract => self.combine(first, vector, u32::wrapping_sub),
-        }
-    }
-
-    fn combine(&self, first: u64, vector: &mut [u32], op: impl Fn(u32, u32) -> u32 + Copy) {
         let (cipher, start) = self.expand();
         let counter = start.wrapping_add(u128::from(first) / BLOCK as u128);
-        cipher.encrypt_with_backend(Combine { counter, vector, op });
+        cipher.encrypt_with_backend(Combine { counter, vector, sign });
         wipe_stack();
     }
 
@@ -85,6 +78,14 @@ pub enum Sign {
 }
 
 impl Sign {
+    /// Both ways share one loop: of two, the compiler inlines neither's cipher.
+    fn flip(self) -> u32 {
+        match self {
+            Self::Add => 0,
+            Self::Subtract => u32::MAX,
+        }
+    }
+
     /// The way that takes the mask off again.
     #[must_use]
     pub fn inverse(self) -> Self {
@@ -96,75 +97,133 @@ impl Sign {
 }
 
 /// The loop, to be run inside the cipher's backend.
-struct Combine<'a, Op> {
+struct Combine<'a> {
     counter: u128,
     vector: &'a mut [u32],
-    op: Op,
+    sign: Sign,
 }
 
-impl<Op> BlockSizeUser for Combine<'_, Op> {
+impl BlockSizeUser for Combine<'_> {
     type BlockSize = U16;
 }
 
-impl<Op: Fn(u32, u32) -> u32 + Copy> BlockCipherEncClosure for Combine<'_, Op> {
+impl BlockCipherEncClosure for Combine<'_> {
     #[inline(always)]
     fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, backend: &B) {
-        let Self { mut counter, vector, op } = self;
+        let Self { mut counter, vector, sign } = self;
+        let flip = sign.flip();
+        let (head, vector) = vector.split_at_mut(until_aligned(vector));
+        add_singly(backend, &mut counter, head, flip);
+
         let mut keystream = ParBlocks::<B>::default();
+        let mut counters = Counters::<B> { next: counter, upper: ParBlocks::<B>::default() };
+        counters.refill(0, counter);
         // Written a step ahead: the cipher would wait for what was stored just before, in smaller pieces than it loads.
         let mut ahead = ParBlocks::<B>::default();
-        write_counters::<B>(counter, &mut ahead);
+        counters.write(&mut ahead);
         let mut parts = vector.chunks_exact_mut(keystream.len() * BLOCK);
         for part in &mut parts {
             backend.encrypt_par_blocks((&ahead, &mut keystream).into());
+            counters.write(&mut ahead);
+            add_words(part, Block::<B>::cast_slice_to_core(&keystream).as_flattened(), flip);
             counter = counter.wrapping_add(keystream.len() as u128);
-            write_counters::<B>(counter, &mut ahead);
-            for (quad, block) in part.as_chunks_mut::<BLOCK>().0.iter_mut().zip(&keystream) {
-                add_block(quad, block, op);
-            }
         }
-        for quad in parts.into_remainder().chunks_mut(BLOCK) {
-            let mut block = Block::<B>::from(counter.to_be_bytes());
-            counter = counter.wrapping_add(1);
-            backend.encrypt_block((&mut block).into());
-            add_block(quad, &block, op);
-        }
+        add_singly(backend, &mut counter, parts.into_remainder(), flip);
     }
 }
 
-/// Writes consecutive counters, the first one `counter`.
+/// Elements before the vector's first cache line begins, if a keystream block ends there: accesses that straddle two lines
+/// cost twice.
+fn until_aligned(vector: &[u32]) -> usize {
+    let elements = vector.as_ptr().align_offset(64);
+    if elements % BLOCK == 0 { elements.min(vector.len()) } else { 0 }
+}
+
+/// One block of keystream after the other.
 #[inline(always)]
-fn write_counters<B: BlockSizeUser<BlockSize = U16>>(counter: u128, blocks: &mut [Block<B>]) {
-    let (high, low) = (((counter >> 64) as u64).to_be_bytes(), counter as u64);
-    // Counted by hand: release builds check ranges for overflow at each step.
-    let mut next = low;
-    for block in blocks.iter_mut() {
-        let (upper, lower) = block.split_at_mut(8);
-        upper.copy_from_slice(&high);
-        lower.copy_from_slice(&next.to_be_bytes());
-        next = next.wrapping_add(1);
-    }
-    // Once in 2^64 blocks the lower half wraps on the way, and the upper half must follow.
-    if low.checked_add(blocks.len() as u64).is_none() {
-        for (block, i) in blocks.iter_mut().zip(0u128..) {
-            *block = counter.wrapping_add(i).to_be_bytes().into();
-        }
+fn add_singly<B: BlockCipherEncBackend<BlockSize = U16>>(
+    backend: &B,
+    counter: &mut u128,
+    elements: &mut [u32],
+    flip: u32,
+) {
+    for quad in elements.chunks_mut(BLOCK) {
+        let mut block = Block::<B>::from(counter.to_be_bytes());
+        *counter = counter.wrapping_add(1);
+        backend.encrypt_block((&mut block).into());
+        add_words(quad, &block, flip);
     }
 }
+
+/// Consecutive counter blocks, as many at a time as the cipher takes.
+///
+/// All counters from one multiple of 256 to the next share fifteen bytes. Kept as a row of blocks, they need one vector
+/// operation for every four counters, where writing each number takes sixteen instructions.
+struct Counters<B: BlockCipherEncBackend<BlockSize = U16>> {
+    /// The first counter not yet written.
+    next: u128,
+    /// The upper fifteen bytes of each of the next counters, and zero.
+    upper: ParBlocks<B>,
+}
+
+impl<B: BlockCipherEncBackend<BlockSize = U16>> Counters<B> {
+    #[inline(always)]
+    fn write(&mut self, blocks: &mut ParBlocks<B>) {
+        const { assert!(B::ParBlocksSize::USIZE <= MOST_AT_ONCE) }
+        let (low, count) = (usize::from(self.next as u8), blocks.len());
+        if low < count {
+            self.refill(0, self.next);
+        }
+        let same = 256 - low;
+        if same < count {
+            self.refill(same, self.next.wrapping_add(same as u128));
+        }
+        let upper = Block::<B>::cast_slice_to_core(&self.upper).as_flattened();
+        let last = LAST_BYTES[low..low + count].as_flattened();
+        let blocks = Block::<B>::cast_slice_to_core_mut(blocks).as_flattened_mut();
+        for ((byte, upper), last) in blocks.iter_mut().zip(upper).zip(last) {
+            *byte = upper | last;
+        }
+        self.next = self.next.wrapping_add(count as u128);
+    }
+
+    /// From block `from` on, the upper bytes are those of `counter`.
+    #[inline(always)]
+    fn refill(&mut self, from: usize, counter: u128) {
+        let mut bytes = counter.to_be_bytes();
+        bytes[15] = 0;
+        self.upper[from..].fill(bytes.into());
+    }
+}
+
+/// The widest backend there is takes 64 blocks.
+const MOST_AT_ONCE: usize = 64;
+
+/// `i` modulo 256 as the last byte of block `i`.
+static LAST_BYTES: [[u8; 16]; 256 + MOST_AT_ONCE] = {
+    let mut blocks = [[0; 16]; 256 + MOST_AT_ONCE];
+    let mut i = 0;
+    while i < blocks.len() {
+        blocks[i][15] = i as u8;
+        i += 1;
+    }
+    blocks
+};
 
 /// Overwrites the stack below the caller, where the loop may have left its last keystream. Wiping a buffer inside
 /// the loop's own function would keep the keystream in memory instead of registers, and halves the speed. A best
 /// effort: see [`secret`](crate::secret) for what is not protected.
 #[inline(never)]
 fn wipe_stack() {
-    let mut below = [0u8; 2048];
+    let mut below = [0u64; 256];
     below.zeroize();
 }
 
+/// Adds `stream` if `flip` is zero and subtracts it if all its bits are ones: `-k = (k ^ !0) - !0`.
 #[inline(always)]
-fn add_block(elements: &mut [u32], block: &[u8], op: impl Fn(u32, u32) -> u32) {
-    for (element, word) in elements.iter_mut().zip(block.as_chunks::<4>().0) {
-        *element = op(*element, u32::from_le_bytes(*word));
+fn add_words(elements: &mut [u32], stream: &[u8], flip: u32) {
+    for (element, word) in elements.iter_mut().zip(stream.as_chunks::<4>().0) {
+        *element = element.wrapping_add(u32::from_le_bytes(*word) ^ flip).wrapping_sub(flip);
     }
 }
 
