@@ -116,8 +116,7 @@ impl BlockCipherEncClosure for Combine<'_> {
         add_singly(backend, &mut counter, head, flip);
 
         let mut keystream = ParBlocks::<B>::default();
-        let mut counters = Counters::<B> { next: counter, upper: ParBlocks::<B>::default() };
-        counters.refill(0, counter);
+        let mut counters = Counters::<B>::new(counter);
         // Written a step ahead: the cipher would wait for what was stored just before, in smaller pieces than it loads.
         let mut ahead = ParBlocks::<B>::default();
         counters.write(&mut ahead);
@@ -168,23 +167,38 @@ struct Counters<B: BlockCipherEncBackend<BlockSize = U16>> {
 
 impl<B: BlockCipherEncBackend<BlockSize = U16>> Counters<B> {
     #[inline(always)]
-    fn write(&mut self, blocks: &mut ParBlocks<B>) {
+    fn new(next: u128) -> Self {
         const { assert!(B::ParBlocksSize::USIZE <= MOST_AT_ONCE) }
+        let mut counters = Self { next, upper: ParBlocks::<B>::default() };
+        counters.refill(0, next);
+        counters.split();
+        counters
+    }
+
+    /// Writes as many as there are `blocks`, and gets ready for those after them.
+    #[inline(always)]
+    fn write(&mut self, blocks: &mut ParBlocks<B>) {
         let (low, count) = (usize::from(self.next as u8), blocks.len());
-        if low < count {
-            self.refill(0, self.next);
-        }
-        let same = 256 - low;
-        if same < count {
-            self.refill(same, self.next.wrapping_add(same as u128));
-        }
         let upper = Block::<B>::cast_slice_to_core(&self.upper).as_flattened();
-        let last = LAST_BYTES[low..low + count].as_flattened();
+        let last = LAST_BYTES[low % 4].0[low / 4 * 4..][..count].as_flattened();
         let blocks = Block::<B>::cast_slice_to_core_mut(blocks).as_flattened_mut();
         for ((byte, upper), last) in blocks.iter_mut().zip(upper).zip(last) {
             *byte = upper | last;
         }
         self.next = self.next.wrapping_add(count as u128);
+        if usize::from(self.next as u8) < count {
+            self.refill(0, self.next);
+        }
+        self.split();
+    }
+
+    /// Where the next counters pass a multiple of 256, their upper bytes change.
+    #[inline(always)]
+    fn split(&mut self) {
+        let same = 256 - usize::from(self.next as u8);
+        if same < self.upper.len() {
+            self.refill(same, self.next.wrapping_add(same as u128));
+        }
     }
 
     /// From block `from` on, the upper bytes are those of `counter`.
@@ -199,16 +213,22 @@ impl<B: BlockCipherEncBackend<BlockSize = U16>> Counters<B> {
 /// The widest backend there is takes 64 blocks.
 const MOST_AT_ONCE: usize = 64;
 
-/// `i` modulo 256 as the last byte of block `i`.
-static LAST_BYTES: [[u8; 16]; 256 + MOST_AT_ONCE] = {
+/// Blocks whose last bytes count up, modulo 256.
+#[repr(align(64))]
+struct LastBytes([[u8; 16]; 256 + MOST_AT_ONCE]);
+
+/// Last bytes that count from 0, 1, 2 and 3, so that there is a place on a cache line to read from for any beginning.
+static LAST_BYTES: [LastBytes; 4] = [last_bytes(0), last_bytes(1), last_bytes(2), last_bytes(3)];
+
+const fn last_bytes(first: usize) -> LastBytes {
     let mut blocks = [[0; 16]; 256 + MOST_AT_ONCE];
     let mut i = 0;
     while i < blocks.len() {
-        blocks[i][15] = i as u8;
+        blocks[i][15] = (first + i) as u8;
         i += 1;
     }
-    blocks
-};
+    LastBytes(blocks)
+}
 
 /// Overwrites the stack below the caller, where the loop may have left its last keystream. Wiping a buffer inside
 /// the loop's own function would keep the keystream in memory instead of registers, and halves the speed. A best
