@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::Config,
+    memory,
     service::{Service, ServiceError},
 };
 
@@ -35,6 +36,7 @@ struct Arguments {
 
 /// Runs the process to its end.
 pub fn main() -> ExitCode {
+    memory::one_heap();
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("CONSILIUM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
