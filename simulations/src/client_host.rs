@@ -197,6 +197,7 @@ impl ClientHost {
             plan: plan.clone(),
             ledger,
             budget: None,
+            budget_everybody_else: None,
             recorded: Recorded::from_events(&events),
             held,
             kept,

@@ -5,7 +5,7 @@ use std::{fmt::Display, path::Path};
 use crate::{
     config::{Config, adapter_spec, check_delta, delta_of_patients, today},
     data::Dataset,
-    ledger::{Debit, LedgerFile, LedgerState},
+    ledger::{Budget, Debit, LedgerFile, LedgerState},
     model::ModelFolder,
     policy::Policy,
 };
@@ -210,7 +210,12 @@ fn outlook(
     let privacy = &document.privacy;
     let all = derived.guarantees(document.rounds.into(), privacy.delta);
     let (central, local) = all.map_or((f64::INFINITY, f64::INFINITY), |all| (all.central, all.local));
-    let admitted = ledger.admits(plan, policy.total_budget());
+    let admitted = ledger.admits(plan, policy.total_budget()).and_then(|outlook| {
+        if let Some((epsilon, delta)) = policy.total_budget_everybody_else() {
+            ledger.admits_against_everybody_else(plan, Budget { epsilon, delta })?;
+        }
+        Ok(outlook)
+    });
     let of_job = |debit: &&Debit| debit.job == document.job;
     let next = ledger.debits().iter().filter(of_job).map(|debit| debit.round).max().unwrap_or(0) + 1;
     let last_round = admitted.as_ref().ok().filter(|_| next <= document.rounds);

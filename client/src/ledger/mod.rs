@@ -88,10 +88,25 @@ pub enum LedgerRefusal {
         /// Debits so far, all jobs.
         debits: u64,
     },
+    /// The organization's own budget against everybody else together, over all jobs, ends here.
+    #[error(
+        "one more attempt would bring this data set to ε = {epsilon:.4} at δ = {:e} against everybody else together, over \
+         {debits} debits of all its jobs, and policy.epsilon_total_everybody_else allows {}; raising it is this organization's \
+         decision alone",
+        budget.delta, budget.epsilon
+    )]
+    EverybodyElse {
+        /// `ε` after the attempt.
+        epsilon: f64,
+        /// What the policy allows.
+        budget: Budget,
+        /// Debits so far, all jobs.
+        debits: u64,
+    },
     /// A plan without noise, at an organization that has a budget.
     #[error(
         "job {job} adds no noise (privacy.unit = \"none\"): no ε bounds it, and policy.epsilon_total sets one; run it on \
-         another data set, or on a state folder without that budget"
+         another data set, or lift the budget: that is this organization's decision alone"
     )]
     NoGuarantee {
         /// The job.

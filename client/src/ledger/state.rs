@@ -190,6 +190,31 @@ impl LedgerState {
         Ok(Outlook { epsilon_after, total_after, rounds_left: fit - 1 })
     }
 
+    /// Whether one more attempt of this plan keeps all jobs of this data set within `budget` against everybody else together:
+    /// of this organization's noise alone. `ε` after it.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerRefusal::EverybodyElse`], [`LedgerRefusal::NoGuarantee`], [`LedgerRefusal::Unbounded`].
+    pub fn admits_against_everybody_else(
+        &self,
+        plan: &VerifiedPlan,
+        budget: Budget,
+    ) -> Result<f64, LedgerRefusal> {
+        let attempt = Debit::of(plan, 1, 1);
+        let Some((_, step)) = attempt.mechanisms_for_a_patient()? else {
+            return Err(LedgerRefusal::NoGuarantee { job: plan.document().job.clone() });
+        };
+        let mut longer = self.all.local.clone();
+        longer.push(step.steps(attempt.steps))?;
+        let unbounded = self.all.unbounded;
+        let epsilon = if unbounded { f64::INFINITY } else { self.memo.epsilon(&longer, budget.delta)? };
+        if epsilon <= budget.epsilon {
+            return Ok(epsilon);
+        }
+        Err(LedgerRefusal::EverybodyElse { epsilon, budget, debits: self.all.debits })
+    }
+
     /// What a job has spent; nothing, if the ledger does not know it.
     pub fn spent(&self, job: &Id) -> Spent {
         self.jobs

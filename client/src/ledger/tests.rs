@@ -112,6 +112,23 @@ fn a_job_ends_where_its_plan_says_and_the_outlook_knew_it() {
 }
 
 #[test]
+fn a_budget_against_everybody_else_counts_this_organizations_noise_alone() {
+    let plan = plan_of("demo", 1.0);
+    let spent = |attempts| plan.derived().guarantees(attempts, 1e-5).unwrap();
+    let budget = Budget { epsilon: spent(3).local + 0.01, delta: 1e-5 };
+    assert!(spent(4).central < budget.epsilon, "the other guarantee alone would let a fourth pass");
+    let mut ledger = state();
+    for debit in debits(&plan, 1..=3) {
+        let after = ledger.admits_against_everybody_else(&plan, budget).unwrap();
+        ledger.debit(debit).unwrap();
+        assert_eq!(ledger.spent_in_all(Some(1e-5)).epsilon_local, after);
+    }
+    let refusal = ledger.admits_against_everybody_else(&plan, budget).unwrap_err();
+    assert!(matches!(refusal, LedgerRefusal::EverybodyElse { debits: 3, .. }), "{refusal}");
+    assert!(refusal.to_string().contains("epsilon_total_everybody_else"), "{refusal}");
+}
+
+#[test]
 fn the_organizations_own_budget_counts_all_jobs() {
     let (first, second) = (plan_of("first", 1.0), plan_of("second", 1.0));
     let mut ledger = state();

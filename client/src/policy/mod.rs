@@ -41,10 +41,14 @@ pub const MAX_POLICY_BYTES: u64 = 1 << 20;
 struct Rules {
     /// Greatest `ε` that one job's plan may spend, against the coordinator with the tolerated colluders.
     epsilon_per_job: Option<Spanned<f64>>,
+    /// Greatest `ε` that one job's plan may spend against everybody else together.
+    epsilon_per_job_everybody_else: Option<Spanned<f64>>,
     /// Greatest `δ` of one job's plan.
     delta_per_job: Option<Spanned<f64>>,
     /// Greatest `ε` of this data set over all jobs together, at `delta_total`.
     epsilon_total: Option<Spanned<f64>>,
+    /// Greatest `ε` of this data set over all jobs together against everybody else together, at `delta_total`.
+    epsilon_total_everybody_else: Option<Spanned<f64>>,
     /// The `δ` of `epsilon_total`.
     delta_total: Option<Spanned<f64>>,
     /// Fewest organizations in a plan's cohort.
@@ -126,7 +130,13 @@ impl Policy {
             let Forbidden { path, line, text, .. } = self.forbidden(span, String::new());
             Err(ConfigError::PolicyLine { path, line, text, rule })
         };
-        for value in [&rules.epsilon_per_job, &rules.epsilon_total].into_iter().flatten() {
+        let epsilons = [
+            &rules.epsilon_per_job,
+            &rules.epsilon_per_job_everybody_else,
+            &rules.epsilon_total,
+            &rules.epsilon_total_everybody_else,
+        ];
+        for value in epsilons.into_iter().flatten() {
             if !(value.get_ref().is_finite() && *value.get_ref() > 0.0) {
                 let rule = "it must be above 0; to forbid every job, do not run the client".to_owned();
                 return refuse(value.span(), rule);
@@ -137,6 +147,10 @@ impl Policy {
                 let rule = "it must be above 0 and below one over the number of patients".to_owned();
                 return refuse(value.span(), rule);
             }
+        }
+        if let (Some(more), None) = (&rules.epsilon_total_everybody_else, &rules.epsilon_total) {
+            let rule = "it stands beside epsilon_total and delta_total: write those as well".to_owned();
+            return refuse(more.span(), rule);
         }
         if let (Some(alone), None) | (None, Some(alone)) = (&rules.epsilon_total, &rules.delta_total) {
             let rule =
@@ -194,6 +208,12 @@ impl Policy {
     pub fn total_budget(&self) -> Option<(f64, f64)> {
         let value = |field: &Option<Spanned<f64>>| field.as_ref().map(|value| *value.get_ref());
         Some((value(&self.rules.epsilon_total)?, value(&self.rules.delta_total)?))
+    }
+
+    /// The same against everybody else together, if the policy bounds that.
+    pub fn total_budget_everybody_else(&self) -> Option<(f64, f64)> {
+        let (_, delta) = self.total_budget()?;
+        Some((*self.rules.epsilon_total_everybody_else.as_ref()?.get_ref(), delta))
     }
 
     /// Whether this client takes part at this time: Unix seconds by this machine's clock.

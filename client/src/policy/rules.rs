@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use consilium_crypto::digest::Digest;
+use consilium_crypto::{
+    digest::Digest,
+    privacy::{Composition, Step},
+};
 use consilium_proto::{
     ids::Id,
     plan::{PrivacyUnit, VerifiedPlan},
@@ -14,6 +17,8 @@ use super::{Policy, listed};
 /// What the rules look at. Every field is `None` when no plan is at hand.
 pub(super) struct Facts<'a> {
     epsilon: Option<f64>,
+    /// Against everybody else together, of as many attempts as the plan's budget pays for.
+    everybody_else: Option<f64>,
     delta: Option<f64>,
     cohort: Option<u32>,
     survivors: Option<u32>,
@@ -39,6 +44,7 @@ impl<'a> Facts<'a> {
                 PrivacyUnit::None => f64::INFINITY,
                 _ => document.privacy.epsilon,
             }),
+            everybody_else: Some(everybody_else(plan)),
             delta: Some(document.privacy.delta),
             cohort: Some(document.cohort.organizations),
             survivors: Some(document.cohort.min_survivors),
@@ -53,6 +59,7 @@ impl<'a> Facts<'a> {
     pub(super) fn unknown() -> Self {
         Self {
             epsilon: None,
+            everybody_else: None,
             delta: None,
             cohort: None,
             survivors: None,
@@ -77,6 +84,12 @@ impl Policy {
             |has| format!("the plan may spend ε = {has} (privacy.epsilon)"),
         ));
         judged.extend(above(
+            &rules.epsilon_per_job_everybody_else,
+            |most| format!("a plan may spend at most ε = {most} against everybody else together"),
+            facts.everybody_else,
+            |has| format!("the attempts that the plan's budget pays for spend ε = {has:.4} against them"),
+        ));
+        judged.extend(above(
             &rules.delta_per_job,
             |most| format!("a plan's δ is at most {most:e}"),
             facts.delta,
@@ -85,6 +98,15 @@ impl Policy {
         if let (Some(epsilon), Some(delta)) = (&rules.epsilon_total, &rules.delta_total) {
             let meaning = format!(
                 "all jobs on this data set together spend at most ε = {} at δ = {:e}; checked before every attempt",
+                epsilon.get_ref(),
+                delta.get_ref()
+            );
+            judged.push((epsilon.span(), meaning, None));
+        }
+        if let (Some(epsilon), Some(delta)) = (&rules.epsilon_total_everybody_else, &rules.delta_total) {
+            let meaning = format!(
+                "all jobs on this data set together spend at most ε = {} against everybody else together, at δ = {:e}; \
+                 checked before every attempt",
                 epsilon.get_ref(),
                 delta.get_ref()
             );
@@ -148,6 +170,26 @@ impl Policy {
         }
         judged
     }
+}
+
+/// ε against everybody else together, of as many attempts as the plan allows and its budget pays for; infinite where
+/// nothing bounds it.
+fn everybody_else(plan: &VerifiedPlan) -> f64 {
+    let (document, derived) = (plan.document(), plan.derived());
+    let (privacy, Some(mechanisms)) = (&document.privacy, &derived.mechanisms) else { return f64::INFINITY };
+    let most = u64::from(document.rounds) * u64::from(document.retries.max_attempts);
+    let (step, _) = mechanisms.attempts(1);
+    // In steps, of which an attempt may have several; what is left over pays for no whole attempt.
+    let pays = Composition::new()
+        .remaining(
+            Step { count: 1, ..step },
+            privacy.epsilon,
+            privacy.delta,
+            most.saturating_mul(mechanisms.steps),
+        )
+        .map(|steps| steps / mechanisms.steps);
+    let spent = pays.and_then(|attempts| derived.guarantees(attempts, privacy.delta));
+    spent.map_or(f64::INFINITY, |spent| spent.local)
 }
 
 fn name(unit: PrivacyUnit) -> String {

@@ -38,8 +38,13 @@ fn every_line_forbids_what_it_says_and_is_shown() {
     // m_min = 3, t_c = 1, so h = 2, three attempts.
     let weights = |consortium: &Consortium| format!("models = [\"{}\"]", consortium.plan.model.weights);
     type Allowing<'a> = &'a dyn Fn(&Consortium) -> String;
-    let cases: [(&str, Allowing<'_>, [&str; 2]); 10] = [
+    let cases: [(&str, Allowing<'_>, [&str; 2]); 11] = [
         ("epsilon_per_job = 5.9", &|_| "epsilon_per_job = 6".into(), ["ε = 6", "privacy.epsilon"]),
+        (
+            "epsilon_per_job_everybody_else = 6",
+            &|_| "epsilon_per_job_everybody_else = 1000".into(),
+            ["budget pays for", "against them"],
+        ),
         ("delta_per_job = 9e-6", &|_| "delta_per_job = 1e-5".into(), ["1e-5", "privacy.delta"]),
         ("least_cohort = 4", &|_| "least_cohort = 3".into(), ["has 3", "cohort.organizations"]),
         ("least_survivors = 4", &|_| "least_survivors = 3".into(), ["3 survivors", "cohort.min_survivors"]),
@@ -108,6 +113,8 @@ fn lines_that_make_no_sense_are_refused_with_their_number() {
         ("epsilon_total = -1", "above 0"),
         ("epsilon_total = 3.0", "go together"),
         ("delta_total = 1e-6", "go together"),
+        ("epsilon_total_everybody_else = 9.0", "stands beside epsilon_total"),
+        ("epsilon_per_job_everybody_else = 0", "above 0"),
         ("delta_per_job = 0.5", "number of patients"),
         ("max_attempts = 0", "at least 1"),
         ("units = []", "forbids everything"),
@@ -143,19 +150,19 @@ fn hours_are_held_to_before_every_attempt_and_show_what_the_clock_says() {
 fn a_policy_explains_itself() {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("policy.example.toml")).unwrap();
     let example = Policy::parse(Path::new("policy.example.toml"), text.clone()).unwrap();
-    assert_eq!(example.total_budget(), Some((12.0, 1e-6)));
+    assert_eq!(example.total_budget(), Some((12.0, 1e-5)));
     let explained = example.explain(None);
     assert!(explained.is_sorted_by_key(|verdict| verdict.line));
     assert!(explained.iter().all(|verdict| verdict.forbids.is_none() && !verdict.meaning.is_empty()));
     // The example shows every field there is: an unknown one makes serde list the known ones.
     let message = toml::from_str::<Rules>("zzz = 1").unwrap_err().message().to_owned();
     let fields: BTreeSet<&str> = message.split('`').skip(3).step_by(2).collect();
-    assert_eq!(fields.len(), 12, "{message}");
+    assert_eq!(fields.len(), 14, "{message}");
     for field in fields {
         assert!(text.lines().any(|line| line.starts_with(&format!("{field} ="))), "{field} is not shown");
     }
     // And every rule is judged: all but the δ that goes with its ε.
-    assert_eq!(explained.len(), 11);
+    assert_eq!(explained.len(), 13);
 
     let consortium = with_policy("least_cohort = 9\nmax_attempts = 3\nhours = [\"00:00-24:00\"]\n", |_| {});
     let config = Config::load(&consortium.path("site-1.toml")).unwrap();

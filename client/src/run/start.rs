@@ -99,6 +99,9 @@ impl Client {
             plan: plan.clone(),
             ledger: spent,
             budget: policy.total_budget().map(|(epsilon, delta)| Budget { epsilon, delta }),
+            budget_everybody_else: policy
+                .total_budget_everybody_else()
+                .map(|(epsilon, delta)| Budget { epsilon, delta }),
             recorded,
             held: held_of_peers(&config.state)?,
             kept: kept_adapter(&state, &plan)?,

@@ -183,6 +183,7 @@ pub struct Session {
     protocol: Arc<dyn Protocol>,
     ledger: LedgerState,
     budget: Option<Budget>,
+    budget_everybody_else: Option<Budget>,
     state: Arc<AdapterState>,
     applied_round: u32,
     recorded: Recorded,
@@ -221,6 +222,8 @@ pub struct Start {
     pub ledger: LedgerState,
     /// The organization's own total budget over all jobs, if it set one.
     pub budget: Option<Budget>,
+    /// The same against everybody else together: of this organization's own noise alone.
+    pub budget_everybody_else: Option<Budget>,
     /// The session's journal.
     pub recorded: Recorded,
     /// What is kept of the peers, of all jobs.
@@ -248,6 +251,7 @@ impl Session {
             protocol: Arc::new(FiveSteps),
             ledger: start.ledger,
             budget: start.budget,
+            budget_everybody_else: start.budget_everybody_else,
             state: Arc::new(state),
             applied_round,
             recorded: start.recorded,
@@ -515,6 +519,11 @@ impl Session {
             Ok(outlook) => outlook,
             Err(refusal) => return effects.extend(decline("budget", refusal.to_string())),
         };
+        if let Some(budget) = self.budget_everybody_else
+            && let Err(refusal) = self.ledger.admits_against_everybody_else(&self.plan, budget)
+        {
+            return effects.extend(decline("budget", refusal.to_string()));
+        }
         if !self.proof.is_proven() {
             // Joined as soon as enough peers have said what they hold of this client; never, if that is more than it knows.
             self.pending = Some(signed);
