@@ -135,7 +135,7 @@ impl BlockCipherEncClosure for Combine<'_> {
 /// cost twice.
 fn until_aligned(vector: &[u32]) -> usize {
     let elements = vector.as_ptr().align_offset(64);
-    if elements % BLOCK == 0 { elements.min(vector.len()) } else { 0 }
+    if elements.is_multiple_of(BLOCK) { elements.min(vector.len()) } else { 0 }
 }
 
 /// One block of keystream after the other.
@@ -177,6 +177,10 @@ impl<B: BlockCipherEncBackend<BlockSize = U16>> Counters<B> {
 
     /// Writes as many as there are `blocks`, and gets ready for those after them.
     #[inline(always)]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "low is a byte and count at most MOST_AT_ONCE: tables are that long"
+    )]
     fn write(&mut self, blocks: &mut ParBlocks<B>) {
         let (low, count) = (usize::from(self.next as u8), blocks.len());
         let upper = Block::<B>::cast_slice_to_core(&self.upper).as_flattened();
@@ -206,7 +210,7 @@ impl<B: BlockCipherEncBackend<BlockSize = U16>> Counters<B> {
     fn refill(&mut self, from: usize, counter: u128) {
         let mut bytes = counter.to_be_bytes();
         bytes[15] = 0;
-        self.upper[from..].fill(bytes.into());
+        self.upper.iter_mut().skip(from).for_each(|block| *block = bytes.into());
     }
 }
 
@@ -220,6 +224,7 @@ struct LastBytes([[u8; 16]; 256 + MOST_AT_ONCE]);
 /// Last bytes that count from 0, 1, 2 and 3, so that there is a place on a cache line to read from for any beginning.
 static LAST_BYTES: [LastBytes; 4] = [last_bytes(0), last_bytes(1), last_bytes(2), last_bytes(3)];
 
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 const fn last_bytes(first: usize) -> LastBytes {
     let mut blocks = [[0; 16]; 256 + MOST_AT_ONCE];
     let mut i = 0;
