@@ -10,9 +10,9 @@ use consilium_client::{
     ledger::{Debit, LedgerState},
     run::lot::{encode_lot, tensors},
     session::{Effect, Event, Held, Input, Recorded, Session, Start},
-    trainer::Trainer as _,
+    trainer::Trainer,
 };
-use consilium_crypto::{digest::Digest, release::AdapterState};
+use consilium_crypto::{digest::Digest, protocol::Protocol, release::AdapterState};
 use consilium_proto::{
     identity::Identity,
     ids::Id,
@@ -22,8 +22,7 @@ use consilium_proto::{
 };
 
 use crate::{
-    consortium::Consortium, coordinator_host::Surroundings, scenario::Scenario, seeds::Seeds,
-    task::Organization,
+    consortium::Consortium, coordinator_host::Surroundings, plain::protocol, scenario::Scenario, seeds::Seeds,
 };
 
 /// What a turn asks the world for, in order.
@@ -66,6 +65,8 @@ struct Given {
     seeds: Seeds,
     /// Every organization asks the accountant the same questions: here they are answered once.
     answers: Arc<LedgerState>,
+    /// How updates are added up.
+    protocol: Arc<dyn Protocol>,
 }
 
 /// One organization.
@@ -77,7 +78,7 @@ pub struct ClientHost {
     life: Life,
     starts: u64,
     rng: ChaCha20Rng,
-    trainer: Organization,
+    trainer: Box<dyn Trainer>,
     /// The lot that is wanted, with its ticket.
     training: Option<(u64, u32, u32, Arc<AdapterState>)>,
     tickets: u64,
@@ -96,7 +97,7 @@ impl ClientHost {
         scenario: &Scenario,
         consortium: &Consortium,
         index: usize,
-        trainer: Organization,
+        trainer: Box<dyn Trainer>,
         answers: Arc<LedgerState>,
     ) -> Option<Self> {
         let identity = consortium.organizations.get(index)?.clone();
@@ -110,6 +111,7 @@ impl ClientHost {
                 plan: consortium.plan.clone(),
                 seeds,
                 answers,
+                protocol: protocol(scenario),
             },
             session: None,
             life: Life::Down,
@@ -177,7 +179,7 @@ impl ClientHost {
 
     /// Starts the process from what is on its disk.
     pub(crate) fn start(&mut self, around: &mut Surroundings<'_>) -> Result<(), String> {
-        let Given { identity, roster, plan, seeds, answers } = &self.given;
+        let Given { identity, roster, plan, seeds, answers, protocol } = &self.given;
         let index = self.index as u64;
         let events: Vec<Event> = lines(&self.journal)?;
         let debits: Vec<Debit> = lines(&self.debits)?;
@@ -191,7 +193,7 @@ impl ClientHost {
         });
         let held = self.peers.as_ref().map_or_else(|| Ok(Held::default()), |bytes| Held::read(bytes));
         let held = held.map_err(|error| error.to_string())?;
-        self.session = Some(Session::new(Start {
+        let session = Session::new(Start {
             identity: identity.clone(),
             roster: roster.clone(),
             plan: plan.clone(),
@@ -201,7 +203,8 @@ impl ClientHost {
             recorded: Recorded::from_events(&events),
             held,
             kept,
-        })?);
+        })?;
+        self.session = Some(session.with_protocol(protocol.clone()));
         self.starts += 1;
         // Never the generator of an earlier process: its keys were drawn from that one.
         self.rng = seeds.rng("client", index, self.starts);
@@ -305,7 +308,10 @@ impl ClientHost {
             self.training = Some((wanted, round, attempt, adapter));
             return None;
         }
-        let update = encode_lot(&self.given.plan, &mut self.trainer, &adapter, &mut self.rng);
+        // A stream of its own: what a lot draws does not depend on what was said before it.
+        let number = u64::from(round) << 32 | u64::from(attempt);
+        let mut rng = self.given.seeds.rng("lot", self.index as u64, number);
+        let update = encode_lot(&self.given.plan, self.trainer.as_mut(), &adapter, &mut rng);
         if let Ok(update) = &update {
             around.watch.encoded(self.index, round, attempt, update);
         }

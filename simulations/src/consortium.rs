@@ -7,8 +7,8 @@ use consilium_proto::{
     identity::Identity,
     ids::Id,
     plan::{
-        Adapter, AdapterMode, Cohort, Encoding, Evaluation, Local, Model, Optimizer, Plan, Pooling, Privacy,
-        PrivacyUnit, Retries, Task, Tensor, VerifiedPlan,
+        Cohort, Encoding, Evaluation, Local, Optimizer, Plan, Privacy, PrivacyUnit, Retries, Task,
+        VerifiedPlan,
     },
     roster::{Party, Roster, VerifiedRoster},
     signed::{Kind, Signatures, fingerprint},
@@ -18,7 +18,7 @@ use jiff::civil::{Date, date};
 use crate::{
     scenario::{Refused, Scenario},
     seeds::Seeds,
-    task,
+    task::{self, Study},
 };
 
 /// Who takes part, and in what.
@@ -41,7 +41,7 @@ impl Consortium {
     /// # Errors
     ///
     /// [`Refused`], when roster or plan would not be accepted.
-    pub fn found(scenario: &Scenario) -> Result<Self, Refused> {
+    pub fn found(scenario: &Scenario, study: &Study) -> Result<Self, Refused> {
         let seeds = Seeds::new(scenario.seed);
         let identity =
             |id: Id, purpose, index| Identity::generate(id, seeds.bytes(purpose, index, 0)).map(Arc::new);
@@ -62,7 +62,7 @@ impl Consortium {
         let text = roster.to_text()?;
         let signatures = sign(Kind::Roster, &text, &organizations);
         let roster = Arc::new(Roster::verify(&text, &signatures, &fingerprint(Kind::Roster, &text))?);
-        let text = plan(scenario, roster.digest())?.to_text()?;
+        let text = plan(scenario, study, roster.digest())?.to_text()?;
         let signatures = sign(Kind::Plan, &text, &organizations);
         let plan = Arc::new(Plan::verify(&text, &signatures, &roster)?);
         Ok(Self { coordinator, organizations, roster, plan })
@@ -96,95 +96,91 @@ fn id(text: &str) -> Id {
     text.parse().unwrap()
 }
 
-fn plan(scenario: &Scenario, roster: Digest) -> Result<Plan, Refused> {
-    let shape = task::shape(scenario.dimension);
-    let (labels, features) = (shape.labels, shape.features);
-    let unit = scenario.unit;
+/// The plan of the scenario's numbers and of what its task says.
+fn plan(scenario: &Scenario, study: &Study, roster: Digest) -> Result<Plan, Refused> {
+    let seeds = Seeds::new(scenario.seed);
+    let privacy = &scenario.privacy;
+    let unit = privacy.unit;
     let (none, patients) =
         (unit == PrivacyUnit::None, matches!(unit, PrivacyUnit::Patient | PrivacyUnit::PatientLocal));
-    let tensor = |name: &str, shape| Tensor { name: name.into(), shape, bound: 0.0, trained: true };
-    let nothing = Digest::of(b"the built-in convex task has no base model");
     // Of one patient's gradient, or of a delta of so many steps.
-    let clip = if unit.sends_deltas() && !patients { f64::from(scenario.local_steps) } else { 1.0 };
+    let clip = if unit.sends_deltas() && !patients { f64::from(privacy.local_steps) } else { 1.0 };
+    let clip = privacy.clip.unwrap_or(clip);
     let only = |holds: bool, value: f64| if holds { value } else { 0.0 };
+    let (model, adapter) = task::no_model(seeds);
     let mut plan = Plan {
         version: 1,
         job: id("simulation"),
         roster,
         rounds: scenario.rounds,
         arithmetic: ARITHMETIC_VERSION,
-        model: Model {
-            name: "built-in convex task".into(),
-            config: nothing,
-            tokenizer: nothing,
-            weights: nothing,
-            pooling: Pooling::Mean,
-            max_tokens: 4,
-        },
-        task: Task {
-            labels: (0..labels).map(|label| format!("label-{label}")).collect(),
-            max_records_per_patient: 1,
-        },
+        model,
+        task: Task { labels: Vec::new(), max_records_per_patient: 1 },
         cohort: Cohort {
             organizations: scenario.organizations,
-            colluders: scenario.colluders,
-            min_survivors: scenario.min_survivors,
-            allow_no_colluders: scenario.colluders == 0,
+            colluders: scenario.colluders(),
+            min_survivors: scenario.min_survivors(),
+            allow_no_colluders: scenario.colluders() == 0,
         },
         privacy: Privacy {
             unit,
             note: "simulated".into(),
-            delta: only(!none, 1e-6),
-            // A simulation studies the protocol, not a budget: wide enough for any number of attempts.
-            epsilon: only(!none, 1e4),
-            sampling_rate: scenario.sampling_rate,
-            expected_lot: only(patients, scenario.lot * f64::from(scenario.organizations)),
-            largest_lot: only(unit == PrivacyUnit::Patient, scenario.lot),
+            delta: only(!none, privacy.delta),
+            epsilon: only(!none, privacy.epsilon),
+            sampling_rate: study.rate,
+            expected_lot: only(patients, privacy.lot * f64::from(scenario.organizations)),
+            largest_lot: only(unit == PrivacyUnit::Patient, study.largest_lot),
             clip,
-            noise_multiplier: only(!none, scenario.noise_multiplier),
+            noise_multiplier: only(!none, privacy.noise_multiplier),
             i_accept_no_privacy: none,
-            local: unit.sends_deltas().then(|| local(scenario, shape.parameters())),
+            local: None,
         },
         encoding: Encoding {
-            scale: scale(shape.parameters(), clip),
+            scale: 1.0,
             ring_bits: 32,
             metrics_share: 0.05,
             loss_max: 10.0,
             rounding_beta: only(!none, 0.01),
         },
-        optimizer: match unit {
+        optimizer: scenario.optimizer.clone().unwrap_or(match unit {
             PrivacyUnit::Patient => Optimizer::Sgd { learning_rate: 2.0 },
             _ => Optimizer::FedAvg { learning_rate: 1.0 },
+        }),
+        evaluation: Evaluation {
+            organization: organization(0),
+            every_rounds: scenario.evaluation.every_rounds,
+            max_examples: 1000,
         },
-        evaluation: Evaluation { organization: organization(0), every_rounds: 1, max_examples: 1000 },
-        deadlines: scenario.deadlines.clone(),
-        retries: Retries { max_attempts: scenario.max_attempts },
+        deadlines: scenario.deadlines.of_plan(),
+        retries: Retries { max_attempts: scenario.cohort.max_attempts },
         hours: Vec::new(),
-        adapter: Adapter {
-            mode: AdapterMode::Ffa,
-            rank: 1,
-            alpha: 1.0,
-            rslora: false,
-            target_modules: Vec::new(),
-            layers: None,
-            seed: Digest(Seeds::new(scenario.seed).bytes("adapter", 0, 0)),
-            tensors: vec![tensor(task::BIAS, vec![labels]), tensor(task::WEIGHT, vec![labels, features])],
-        },
+        adapter,
     };
+    study.task.describe(&mut plan);
+    let parameters = dimension(&plan);
+    plan.encoding.scale = scale(parameters, clip);
+    plan.privacy.local = unit.sends_deltas().then(|| local(scenario, parameters));
     // The width follows from the noise, which follows from the rest.
     let derived = plan.derive()?;
     plan.encoding.ring_bits = derived.ring_needed.max(8);
     Ok(plan)
 }
 
+/// Trained parameters.
+fn dimension(plan: &Plan) -> u32 {
+    let elements = |shape: &[u32]| shape.iter().fold(1u32, |product, axis| product.saturating_mul(*axis));
+    let trained = plan.adapter.tensors.iter().filter(|tensor| tensor.trained);
+    trained.fold(0, |sum, tensor| sum.saturating_add(elements(&tensor.shape)))
+}
+
 /// The local steps. The finished delta's norm is what the steps' clipped gradients and their noise come to, with room.
 fn local(scenario: &Scenario, parameters: u32) -> Local {
-    let (steps, learning_rate) = (scenario.local_steps, scenario.local_rate);
-    if scenario.unit != PrivacyUnit::PatientLocal {
+    let (steps, learning_rate) = (scenario.privacy.local_steps, scenario.privacy.local_rate);
+    if scenario.privacy.unit != PrivacyUnit::PatientLocal {
         return Local { steps, learning_rate, update_clip: None, update_scale: None };
     }
     let k = f64::from(steps);
-    let noise = scenario.noise_multiplier * (k * f64::from(parameters)).sqrt() / scenario.lot;
+    let noise = scenario.privacy.noise_multiplier * (k * f64::from(parameters)).sqrt() / scenario.privacy.lot;
     let update_clip = learning_rate * (k + 1.5 * noise);
     Local {
         steps,
@@ -206,21 +202,27 @@ fn scale(parameters: u32, clip: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    fn found(scenario: &Scenario) -> Consortium {
+        Consortium::found(scenario, &Study::new(scenario, Path::new("")).unwrap()).unwrap()
+    }
 
     #[test]
     fn the_same_numbers_give_the_same_documents() {
         let scenario = Scenario::new(5, 2);
-        let (one, two) = (Consortium::found(&scenario).unwrap(), Consortium::found(&scenario).unwrap());
+        let (one, two) = (found(&scenario), found(&scenario));
         assert_eq!(one.roster.digest(), two.roster.digest());
         assert_eq!(one.plan.digest(), two.plan.digest());
-        let other = Consortium::found(&Scenario { seed: 2, ..scenario }).unwrap();
+        let other = found(&Scenario { seed: 2, ..scenario });
         assert_ne!(one.roster.digest(), other.roster.digest());
     }
 
     #[test]
     fn organizations_are_in_the_order_of_the_cohort() {
-        let consortium = Consortium::found(&Scenario::new(12, 1)).unwrap();
+        let consortium = found(&Scenario::new(12, 1));
         let ids: Vec<_> = consortium.organizations.iter().map(|identity| identity.id.clone()).collect();
         assert_eq!(ids, consortium.plan.cohort());
     }

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use consilium_coordinator::round::{ChunkRefused, Effect, Event, Input, Job, RecoveryError};
-use consilium_crypto::digest::Digest;
+use consilium_crypto::{digest::Digest, protocol::Protocol};
 use consilium_proto::{
     identity::Identity,
     ids::Id,
@@ -21,6 +21,8 @@ use crate::{
     disk::{Disk, unix_ms},
     log::Log,
     network::Micros,
+    plain::protocol,
+    scenario::Scenario,
     watch::Watch,
 };
 
@@ -50,6 +52,7 @@ pub struct CoordinatorHost {
     identity: Arc<Identity>,
     roster: Arc<VerifiedRoster>,
     plan: Arc<VerifiedPlan>,
+    protocol: Arc<dyn Protocol>,
     job: Option<Job>,
     disk: Disk,
     deaths: BTreeSet<u64>,
@@ -63,14 +66,15 @@ pub(crate) struct Surroundings<'a> {
 }
 
 impl CoordinatorHost {
-    pub(crate) fn new(consortium: &Consortium, deaths: BTreeSet<u64>) -> Self {
+    pub(crate) fn new(consortium: &Consortium, scenario: &Scenario) -> Self {
         Self {
             identity: consortium.coordinator.clone(),
             roster: consortium.roster.clone(),
             plan: consortium.plan.clone(),
+            protocol: protocol(scenario),
             job: None,
             disk: Disk::default(),
-            deaths,
+            deaths: scenario.faults.coordinator.clone(),
         }
     }
 
@@ -92,7 +96,8 @@ impl CoordinatorHost {
     /// Starts the process: the machine is what the recorded events make it.
     pub(crate) fn start(&mut self, around: &mut Surroundings<'_>) -> Result<Turn, RecoveryError> {
         let now_ms = unix_ms(around.now);
-        let mut job = Job::new(self.identity.clone(), self.roster.clone(), self.plan.clone(), now_ms)?;
+        let mut job = Job::new(self.identity.clone(), self.roster.clone(), self.plan.clone(), now_ms)?
+            .with_protocol(self.protocol.clone());
         let disk = &self.disk;
         for recovered in disk.recovered() {
             let broken = |why: String| RecoveryError { round: 0, attempt: 0, why };

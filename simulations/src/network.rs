@@ -6,7 +6,7 @@
 use chacha20::ChaCha20Rng;
 use rand::RngExt as _;
 
-use crate::{scenario::Scenario, seeds::Seeds};
+use crate::{behaviour::Behaviour, seeds::Seeds};
 
 /// Microseconds of virtual time.
 pub type Micros = u64;
@@ -61,17 +61,15 @@ const BACKOFF: (Micros, Micros) = (100_000, 30_000_000);
 const STEADY: Micros = 10_000_000;
 
 impl Line {
-    /// The line of an organization.
-    pub fn new(scenario: &Scenario, index: usize) -> Self {
-        let mut rng = Seeds::new(scenario.seed).rng("network", index as u64, 0);
-        let (least, most) = scenario.latency;
-        let micros =
-            |duration: std::time::Duration| Micros::try_from(duration.as_micros()).unwrap_or(Micros::MAX);
-        let latency = rng.random_range(micros(least)..=micros(most)).max(1);
+    /// The line of an organization that behaves so.
+    pub fn new(seeds: Seeds, index: usize, behaviour: &Behaviour) -> Self {
+        let mut rng = seeds.rng("network", index as u64, 0);
+        let (least, most) = behaviour.latency;
+        let latency = rng.random_range(least..=most.max(least)).max(1);
         Self {
             latency,
-            bytes_per_second: scenario.bandwidth,
-            loss: scenario.connection_loss,
+            bytes_per_second: behaviour.bytes_per_second,
+            loss: behaviour.loss,
             rng,
             backoff: BACKOFF.0,
             connection: None,
@@ -139,11 +137,13 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use crate::scenario::Scenario;
 
     fn line() -> Line {
-        let latency = Duration::from_millis(10);
-        Line::new(&Scenario { latency: (latency, latency), bandwidth: 1_000_000, ..Scenario::new(3, 1) }, 0)
+        let mut scenario = Scenario::new(3, 1);
+        scenario.network.latency_ms = (10.0, 10.0);
+        scenario.network.bandwidth_mbit = 8.0;
+        Line::new(Seeds::new(1), 0, &Behaviour::of_all(&scenario)[0])
     }
 
     #[test]

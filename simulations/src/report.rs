@@ -4,7 +4,6 @@ use std::fmt;
 
 use consilium_crypto::digest::Digest;
 use consilium_proto::wire::RoundSummary;
-use serde::Serialize;
 
 /// The end of a simulation.
 #[derive(Clone, Debug)]
@@ -23,33 +22,10 @@ pub struct Report {
     pub seconds: f64,
 }
 
-/// The one line that scripts read.
-#[derive(Serialize)]
-struct Line {
-    adapter_digest: String,
-    log_digest: String,
-    rounds: usize,
-    virtual_seconds: f64,
-    seconds: f64,
-}
-
 impl Report {
     /// Attempts that ended with a sum.
     pub fn released(&self) -> impl Iterator<Item = &RoundSummary> {
         self.attempts.iter().filter(|attempt| attempt.outcome == "released")
-    }
-
-    /// One line of JSON.
-    pub fn json(&self) -> String {
-        let line = Line {
-            adapter_digest: self.adapter_digest.to_string(),
-            log_digest: self.log_digest.to_string(),
-            rounds: self.released().count(),
-            virtual_seconds: self.virtual_seconds,
-            seconds: self.seconds,
-        };
-        // Unwrap safety: strings and finite numbers serialize.
-        serde_json::to_string(&line).unwrap_or_default()
     }
 }
 

@@ -1,7 +1,5 @@
 //! Death after every single record, on both sides.
 
-use std::time::Duration;
-
 use consilium_crypto::secagg::Step;
 
 use super::{outcomes, run, small};
@@ -46,7 +44,7 @@ fn the_coordinator_stays_away_for_longer_than_a_step() {
     let (world, _) = run(&small(5, 1));
     for event in 1..=world.coordinator().disk().events() {
         let mut scenario = small(5, 1);
-        scenario.restart = Duration::from_secs(3600);
+        scenario.clients.restart_s = 3600.0;
         scenario.faults.coordinator = [event].into();
         let (_, report) = run(&scenario);
         assert_eq!(
@@ -74,7 +72,7 @@ fn a_client_dies_after_every_record() {
             let context = format!("{organizations} organizations, after \"{name}\", forgetful: {forgetful}");
             let mut scenario = small(organizations, 3);
             // Back before the next round begins.
-            scenario.restart = Duration::from_millis(300);
+            scenario.clients.restart_s = 0.3;
             scenario.faults.clients = [(who, [record].into())].into();
             if forgetful {
                 scenario.faults.forgetful = [who].into();

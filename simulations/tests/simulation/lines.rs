@@ -4,13 +4,12 @@ use std::{
     cell::RefCell,
     io::{self, Write},
     rc::Rc,
-    time::Duration,
 };
 
 use consilium_crypto::secagg::Step;
 use consilium_simulations::{Accident, Faults, Mishap, Scenario, World, log::Log};
 
-use super::{outcomes, run, small};
+use super::{convex, outcomes, run, small};
 
 #[test]
 fn a_lost_word_a_lost_receipt_and_a_second_delivery_change_nothing() {
@@ -60,11 +59,12 @@ impl Write for Lines {
 #[test]
 fn an_upload_goes_on_where_it_broke() {
     // Five chunks a vector, each of them a second on the line.
-    let wide = Scenario { dimension: 300_000, lot: 2.0, bandwidth: 200_000, ..Scenario::new(3, 1) };
+    let mut wide = convex(3, 1, 300_000);
+    (wide.privacy.lot, wide.network.bandwidth_mbit, wide.network.loss) = (2.0, 1.6, 0.06);
     let mut broken = 0;
     for seed in 1..=8 {
         let lines = Lines::default();
-        let scenario = Scenario { seed, connection_loss: 0.06, ..wide.clone() };
+        let scenario = Scenario { seed, ..wide.clone() };
         let mut world = World::new(scenario, Log::to(Box::new(lines.clone()))).unwrap();
         let report = world.run(&mut |_| {}).unwrap();
         assert_eq!(outcomes(&report), [(1, 1, "released", 3)], "seed {seed}");
@@ -85,8 +85,9 @@ fn an_upload_goes_on_where_it_broke() {
 
 #[test]
 fn a_closed_connection_ends_its_step_after_the_grace() {
-    let mut scenario = Scenario { dropout: 0.2, restart: Duration::from_secs(5000), ..small(5, 1) };
-    scenario.training = Duration::from_secs(1);
+    let mut scenario = small(5, 1);
+    let clients = &mut scenario.clients;
+    (clients.dropout, clients.restart_s, clients.training_s) = (0.2, 5000.0, 1.0);
     scenario.deadlines.grace_s = 20;
     let (_, report) = run(&scenario);
     assert_eq!(outcomes(&report), [(1, 1, "released", 4)]);

@@ -1,12 +1,14 @@
 //! Whole jobs under a virtual clock: many organizations, crashes at every record, broken lines, absent members.
 
 mod crashes;
+mod files;
 mod lines;
+mod plain;
 mod units;
 mod waiting;
 mod whole;
 
-use consilium_simulations::{Report, Scenario, SimulationError, World, log::Log};
+use consilium_simulations::{Report, Scenario, SimulationError, World, log::Log, scenario::TaskKind};
 
 /// Runs a scenario to its end.
 fn run(scenario: &Scenario) -> (World, Report) {
@@ -21,7 +23,14 @@ fn try_run(scenario: &Scenario) -> Result<(World, Report), SimulationError> {
 
 /// A small and quick task.
 fn small(organizations: u32, rounds: u32) -> Scenario {
-    Scenario { dimension: 60, lot: 5.0, ..Scenario::new(organizations, rounds) }
+    let mut scenario = convex(organizations, rounds, 60);
+    scenario.privacy.lot = 5.0;
+    scenario
+}
+
+/// The convex task with so many parameters.
+fn convex(organizations: u32, rounds: u32, dimension: u32) -> Scenario {
+    Scenario { task: TaskKind::Convex { dimension }, ..Scenario::new(organizations, rounds) }
 }
 
 /// What became of every attempt: round, attempt, outcome, survivors.

@@ -1,9 +1,8 @@
 //! A job in each privacy unit, through the machines that hospitals run: sums, adapters, debits.
 
 use consilium_proto::plan::PrivacyUnit;
-use consilium_simulations::Scenario;
 
-use super::{outcomes, run, small};
+use super::{convex, outcomes, run, small};
 
 const ALL: [PrivacyUnit; 4] =
     [PrivacyUnit::Patient, PrivacyUnit::PatientLocal, PrivacyUnit::Organization, PrivacyUnit::None];
@@ -11,7 +10,9 @@ const ALL: [PrivacyUnit; 4] =
 #[test]
 fn a_job_in_each_unit_ends_in_one_adapter_and_debits_what_it_says() {
     for unit in ALL {
-        let (world, report) = run(&Scenario { unit, local_steps: 3, ..small(5, 2) });
+        let mut scenario = small(5, 2);
+        (scenario.privacy.unit, scenario.privacy.local_steps) = (unit, 3);
+        let (world, report) = run(&scenario);
         // The watch has compared each released sum with the plain sum of what the survivors encoded.
         assert_eq!(outcomes(&report), [(1, 1, "released", 5), (2, 1, "released", 5)], "{unit}");
         assert_eq!(world.watch().sums(), 2, "{unit}");
@@ -50,7 +51,8 @@ fn a_job_in_each_unit_ends_in_one_adapter_and_debits_what_it_says() {
 #[test]
 fn an_attempt_that_comes_to_nothing_is_debited_and_trained_anew_in_every_unit() {
     for unit in ALL {
-        let mut scenario = Scenario { unit, ..small(3, 1) };
+        let mut scenario = small(3, 1);
+        scenario.privacy.unit = unit;
         // One of three dies with its header recorded: nobody is to spare, so the attempt fails and another follows.
         scenario.faults.clients = [(1, [3].into())].into();
         let (world, report) = run(&scenario);
@@ -71,8 +73,9 @@ fn what_each_units_noise_leaves_is_learned() {
         (PrivacyUnit::Organization, 6, 0.2, 4.0),
         (PrivacyUnit::None, 4, 1.0, 0.8),
     ] {
-        let scenario =
-            Scenario { unit, noise_multiplier, dimension: 200, lot: 60.0, ..Scenario::new(20, rounds) };
+        let mut scenario = convex(20, rounds, 200);
+        let privacy = &mut scenario.privacy;
+        (privacy.unit, privacy.noise_multiplier, privacy.lot) = (unit, noise_multiplier, 60.0);
         let (_, report) = run(&scenario);
         let last = report.attempts.last().and_then(|attempt| attempt.test_accuracy).unwrap();
         let first = report.attempts.first().and_then(|attempt| attempt.train_loss).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use consilium_simulations::{World, log::Log};
+use consilium_simulations::{World, log::Log, scenario::End};
 
 use super::{outcomes, run, small};
 
@@ -40,6 +40,7 @@ fn who_never_comes_is_not_waited_for_longer_than_the_grace() {
 fn a_job_for_which_nobody_comes_ends_without_a_sum() {
     let mut scenario = small(3, 2);
     scenario.faults.late = [(1, Duration::MAX), (2, Duration::MAX)].into();
+    scenario.expect.end = End::GaveUp;
     let (world, report) = run(&scenario);
     assert_eq!(outcomes(&report), [(1, 1, "too-few-online", 0), (2, 1, "too-few-online", 0)]);
     assert_eq!(world.watch().sums(), 0);
@@ -50,7 +51,7 @@ fn a_job_for_which_nobody_comes_ends_without_a_sum() {
 fn a_step_that_too_few_answer_fails_at_its_deadline() {
     // One of three dies with its header recorded and stays away for long; nobody is to spare.
     let mut scenario = small(3, 4);
-    scenario.restart = Duration::from_secs(1000);
+    scenario.clients.restart_s = 1000.0;
     scenario.faults.clients = [(1, [3].into())].into();
     let (_, report) = run(&scenario);
     let named: Vec<_> = outcomes(&report).iter().map(|it| (it.0, it.1, it.2)).collect();

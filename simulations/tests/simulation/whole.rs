@@ -1,14 +1,13 @@
 //! Jobs with dropouts, and the promise that the seed decides everything.
 
-use std::time::Duration;
-
 use consilium_simulations::Scenario;
 
-use super::{outcomes, run, small};
+use super::{convex, outcomes, run, small};
 
 #[test]
 fn fifty_organizations_of_whom_five_drop_out_of_each_round() {
-    let scenario = Scenario { dropout: 0.1, dimension: 500, ..Scenario::new(50, 3) };
+    let mut scenario = convex(50, 3, 500);
+    scenario.clients.dropout = 0.1;
     let (world, report) = run(&scenario);
     let expected: Vec<_> = (1..=3).map(|round| (round, 1, "released", 45)).collect();
     assert_eq!(outcomes(&report), expected);
@@ -21,9 +20,9 @@ fn fifty_organizations_of_whom_five_drop_out_of_each_round() {
 
 #[test]
 fn the_seed_decides_everything() {
-    let rough =
-        Scenario { dropout: 0.1, stragglers: 0.2, connection_loss: 0.01, min_survivors: 8, ..small(12, 3) };
-    let mut rough = rough;
+    let mut rough = small(12, 3);
+    (rough.clients.dropout, rough.clients.stragglers, rough.network.loss) = (0.1, 0.2, 0.01);
+    rough.cohort.min_survivors = Some(8);
     rough.faults.coordinator = [9, 60].into();
     let (_, one) = run(&rough);
     let (_, two) = run(&rough);
@@ -34,13 +33,16 @@ fn the_seed_decides_everything() {
     assert_ne!(one.adapter_digest, other.adapter_digest);
     assert_ne!(one.log_digest, other.log_digest);
     // Another network alone leaves the data, the keys and the first lots as they are, and still changes the log.
-    let slower = Scenario { latency: (Duration::from_millis(6), Duration::from_millis(121)), ..rough };
+    let mut slower = rough;
+    slower.network.latency_ms = (6.0, 121.0);
     assert_ne!(run(&slower).1.log_digest, one.log_digest);
 }
 
 #[test]
 fn what_the_noise_leaves_is_learned() {
-    let (_, report) = run(&Scenario { dimension: 200, lot: 60.0, ..Scenario::new(20, 8) });
+    let mut scenario = convex(20, 8, 200);
+    scenario.privacy.lot = 60.0;
+    let (_, report) = run(&scenario);
     let accuracy =
         |attempt: Option<&consilium_proto::wire::RoundSummary>| attempt.unwrap().test_accuracy.unwrap();
     let (first, last) = (accuracy(report.attempts.first()), accuracy(report.attempts.last()));
@@ -50,7 +52,8 @@ fn what_the_noise_leaves_is_learned() {
 #[test]
 fn rough_lines_and_crashes_everywhere_still_end_in_one_adapter() {
     for seed in 1..=10 {
-        let mut scenario = Scenario { seed, connection_loss: 0.03, dropout: 0.05, ..small(12, 3) };
+        let mut scenario = Scenario { seed, ..small(12, 3) };
+        (scenario.network.loss, scenario.clients.dropout) = (0.03, 0.05);
         scenario.faults.coordinator = [20 + seed, 70 + 2 * seed].into();
         scenario.faults.clients = [(1, [2, 9].into()), (2, [4].into())].into();
         let (world, report) = run(&scenario);

@@ -2,10 +2,10 @@
 //! deployment's lots are drawn with.
 //!
 //! A patient of label `y` has the features `x = (centre_y + 2u)/√f`, with `centre_y` and `u` uniform in `[−1, 1)^f`; `centre` is the
-//! same for everybody, `u` the patient's own. Each organization has its own mix of labels. The gradient of the cross-entropy
-//! is `(softmax(W·x + b) − e_y) ⊗ (x, 1)`. Features are drawn again from the patient's seed whenever they are needed, so
-//! that a thousand organizations fit into memory. Floating point runs in index order, `exp` and `ln` come from software
-//! (`libm`): the same seed gives the same bytes.
+//! same for everybody, `u` the patient's own. Where features are shifted, each organization adds an offset of its own. The
+//! gradient of the cross-entropy is `(softmax(W·x + b) − e_y) ⊗ (x, 1)`. Features are drawn again from the patient's seed
+//! whenever they are needed, so that a thousand organizations fit into memory. Floating point runs in index order, `exp` and
+//! `ln` come from software (`libm`): the same seed gives the same bytes.
 
 use std::sync::Arc;
 
@@ -16,7 +16,13 @@ use consilium_client::{
 };
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::seeds::Seeds;
+use super::{On, Site, Task, TaskError, alone, made_up};
+use crate::{
+    partition::Dealt,
+    scenario::Alone,
+    scores::{Score, Tally},
+    seeds::Seeds,
+};
 
 /// Name of the head's bias.
 pub const BIAS: &str = "head.bias";
@@ -47,43 +53,111 @@ pub fn shape(parameters: u32) -> Shape {
 }
 
 /// What all organizations share.
-pub struct Task {
+pub struct Convex {
     shape: Shape,
     seeds: Seeds,
     /// `c × f`, row-major.
     centres: Vec<f32>,
-    /// Patients of the public test set.
-    test: Vec<Patient>,
+    /// How far apart organizations' features are.
+    shift: f32,
+    dealt: Arc<Dealt>,
+}
+
+/// Whose features: the public test set's, or an organization's.
+#[derive(Clone, Copy)]
+enum Whose {
+    Public,
+    Of(usize),
 }
 
 #[derive(Clone, Copy)]
 struct Patient {
     label: usize,
-    seed: u64,
+    /// The record's number.
+    number: u32,
 }
 
 /// Patients of the public test set.
-const TEST: u64 = 500;
+const TEST: u32 = 500;
 
-impl Task {
-    /// The task of a seed.
-    pub fn new(shape: Shape, seeds: Seeds) -> Arc<Self> {
+impl Convex {
+    /// The task of a seed, for organizations that have these records. `shift` is a feature shift's strength.
+    pub fn new(shape: Shape, seeds: Seeds, shift: f64, dealt: Arc<Dealt>) -> Arc<Self> {
         let mut rng = seeds.rng("centres", 0, 0);
         let centres = (0..shape.labels * shape.features).map(|_| unit(rng.next_u32())).collect();
-        let labels = u64::from(shape.labels);
-        let test = (0..TEST).map(|seed| Patient { label: (seed % labels) as usize, seed }).collect();
-        Arc::new(Self { shape, seeds, centres, test })
+        Arc::new(Self { shape, seeds, centres, shift: shift as f32, dealt })
     }
 
-    /// Writes a patient's features; `purpose` and `owner` tell whose data set it belongs to.
-    fn features(&self, purpose: &'static str, owner: u64, patient: Patient, out: &mut [f32]) {
+    fn public(&self) -> impl Iterator<Item = Patient> {
+        let labels = self.shape.labels;
+        (0..TEST).map(move |number| Patient { label: (number % labels) as usize, number })
+    }
+
+    fn patients(&self, records: &[u32]) -> Vec<Patient> {
+        let label = |number: u32| self.dealt.labels.get(number as usize).map_or(0, |label| *label as usize);
+        records.iter().map(|&number| Patient { label: label(number), number }).collect()
+    }
+
+    /// Writes a patient's features.
+    fn features(&self, whose: Whose, patient: Patient, out: &mut [f32]) {
         let features = out.len();
         let norm = 1.0 / (features as f32).sqrt();
-        let mut rng = ChaCha8Rng::from_seed(self.seeds.bytes(purpose, owner, patient.seed));
+        let purpose = if matches!(whose, Whose::Public) { "test" } else { "patient" };
+        let mut rng = ChaCha8Rng::from_seed(self.seeds.bytes(purpose, patient.number.into(), 0));
         let centre = self.centres.chunks_exact(features).nth(patient.label).unwrap_or_default();
         for (x, centre) in out.iter_mut().zip(centre) {
             *x = (centre + 2.0 * unit(rng.next_u32())) * norm;
         }
+        if let (Whose::Of(organization), true) = (whose, self.shift > 0.0) {
+            let mut rng = ChaCha8Rng::from_seed(self.seeds.bytes("shift", organization as u64, 0));
+            out.iter_mut().for_each(|x| *x += self.shift * 2.0 * unit(rng.next_u32()) * norm);
+        }
+    }
+}
+
+/// The task as the simulation sees it.
+pub struct Whole(pub Arc<Convex>);
+
+impl Task for Whole {
+    fn describe(&self, plan: &mut consilium_proto::plan::Plan) {
+        let Shape { labels, features } = self.0.shape;
+        plan.task.labels = (0..labels).map(|label| format!("label-{label}")).collect();
+        plan.adapter.tensors = vec![made_up(BIAS, vec![labels]), made_up(WEIGHT, vec![labels, features])];
+    }
+
+    fn trainer(&self, organization: usize) -> Result<Box<dyn Trainer>, TaskError> {
+        let records = self.0.dealt.own.get(organization).map_or(&[][..], |own| &own.train);
+        Ok(Box::new(Organization::new(self.0.clone(), organization, records)))
+    }
+
+    fn score(&self, adapter: &AdapterTensors, on: On) -> Result<Option<Score>, TaskError> {
+        let task = &self.0;
+        let (whose, patients) = match on {
+            On::Public => (Whose::Public, task.public().collect()),
+            On::OwnTest(index) => {
+                (Whose::Of(index), task.patients(task.dealt.own.get(index).map_or(&[][..], |own| &own.test)))
+            }
+        };
+        let mut organization = Organization::new(task.clone(), 0, &[]);
+        let mut tally = Tally::new(task.shape.labels as usize);
+        let values = Values::of(adapter, task.shape)?;
+        for patient in patients {
+            task.features(whose, patient, &mut organization.features);
+            let (_, loss, answer) = organization.probabilities(&values, patient.label);
+            tally.add(patient.label, answer, f64::from(loss));
+        }
+        Ok(tally.score())
+    }
+
+    fn alone(
+        &self,
+        start: &AdapterTensors,
+        organization: usize,
+        recipe: &Alone,
+        epochs: u32,
+    ) -> Result<AdapterTensors, TaskError> {
+        let site = Site { seeds: self.0.seeds, organization };
+        alone::train(self.trainer(organization)?.as_mut(), start, site, recipe, epochs)
     }
 }
 
@@ -94,26 +168,17 @@ fn unit(word: u32) -> f32 {
 
 /// One organization's data, and the trainer beside it.
 pub struct Organization {
-    task: Arc<Task>,
-    index: u64,
+    task: Arc<Convex>,
+    index: usize,
     patients: Vec<Patient>,
     features: Vec<f32>,
     gradient: Vec<f32>,
 }
 
 impl Organization {
-    /// An organization of so many patients. Three quarters of them have labels of its own speciality.
-    pub fn new(task: Arc<Task>, index: u64, patients: usize) -> Self {
-        let mut rng = task.seeds.rng("labels", index, 0);
-        let labels = u64::from(task.shape.labels);
-        let patients = (0..patients as u64)
-            .map(|seed| {
-                let anywhere = u64::from(rng.next_u32()) % labels;
-                let label =
-                    if rng.next_u32().is_multiple_of(4) { anywhere } else { (index + anywhere % 3) % labels };
-                Patient { label: label as usize, seed }
-            })
-            .collect();
+    /// An organization that trains on these records.
+    pub fn new(task: Arc<Convex>, index: usize, records: &[u32]) -> Self {
+        let patients = task.patients(records);
         let features = vec![0.0; task.shape.features as usize];
         let gradient = vec![0.0; task.shape.parameters() as usize];
         Self { task, index, patients, features, gradient }
@@ -176,7 +241,7 @@ impl Trainer for Organization {
         for &number in patients {
             let unknown = TrainError::NoSuchPatient { patient: number, patients: self.patients.len() };
             let patient = *self.patients.get(number).ok_or(unknown)?;
-            task.features("patient", self.index, patient, &mut self.features);
+            task.features(Whose::Of(self.index), patient, &mut self.features);
             let (mut error, loss, best) = self.probabilities(&values, patient.label);
             if let Some(p) = error.get_mut(patient.label) {
                 *p -= 1.0;
@@ -197,8 +262,8 @@ impl Trainer for Organization {
         let task = self.task.clone();
         let mut per_label = vec![LabelScore::default(); task.shape.labels as usize];
         let mut summed = 0.0;
-        for patient in task.test.iter().take(limit.unwrap_or(usize::MAX)) {
-            task.features("test", 0, *patient, &mut self.features);
+        for patient in task.public().take(limit.unwrap_or(usize::MAX)) {
+            task.features(Whose::Public, patient, &mut self.features);
             let (_, loss, best) = self.probabilities(&values, patient.label);
             summed += f64::from(loss);
             if let Some(score) = per_label.get_mut(patient.label) {
@@ -223,6 +288,12 @@ mod tests {
         adapter
     }
 
+    fn task(shape: Shape, seed: u64, records: u32) -> Arc<Convex> {
+        let labels = (0..records).map(|record| record % shape.labels).collect();
+        let dealt = Dealt { own: Vec::new(), labels, kinds: shape.labels as usize };
+        Convex::new(shape, Seeds::new(seed), 0.0, Arc::new(dealt))
+    }
+
     fn first(trainer: &mut Organization, adapter: &AdapterTensors) -> (Vec<f32>, f32) {
         let mut seen = Vec::new();
         trainer
@@ -244,7 +315,7 @@ mod tests {
     #[test]
     fn the_gradient_is_the_losss() {
         let shape = shape(30);
-        let mut trainer = Organization::new(Task::new(shape, Seeds::new(3)), 0, 4);
+        let mut trainer = Organization::new(task(shape, 3, 4), 0, &[0, 1, 2, 3]);
         let start = |index: usize| ((index * 7) % 5) as f32 / 10.0;
         let (gradient, _) = first(&mut trainer, &adapter(shape, start));
         for (index, slope) in gradient.into_iter().enumerate() {
@@ -260,7 +331,8 @@ mod tests {
     #[test]
     fn the_task_can_be_learned() {
         let shape = shape(400);
-        let mut trainer = Organization::new(Task::new(shape, Seeds::new(5)), 0, 300);
+        let records: Vec<u32> = (0..300).collect();
+        let mut trainer = Organization::new(task(shape, 5, 300), 0, &records);
         let all: Vec<usize> = (0..300).collect();
         let mut values = vec![0.0f32; shape.parameters() as usize];
         let score = |trainer: &mut Organization, values: &[f32]| {

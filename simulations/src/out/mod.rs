@@ -1,0 +1,105 @@
+//! What a run leaves behind: a folder of files that anybody can read.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `scenario.toml` | the scenario as run, every default written out |
+//! | `partition.jsonl` | who had which records |
+//! | `rounds.jsonl` | one line for each round, written when the round is over ([`rounds::Row`]) |
+//! | `organizations.jsonl` | one line for each organization ([`organizations::Row`]) |
+//! | `result.json` | the final line, and what it belongs to ([`result::Result`]); written last, so a run without it did not end |
+//! | `data/` | each organization's records, for a task that has real ones |
+
+mod lines;
+pub mod organizations;
+pub mod result;
+pub mod rounds;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+pub use lines::Lines;
+
+/// A file that could not be written.
+#[derive(Debug, Error)]
+#[error("{path} could not be written: {source}; {kept}")]
+pub struct OutError {
+    /// Which.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+    /// What is there all the same.
+    pub kept: String,
+}
+
+/// The folder of a run.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+const RESULT: &str = "result.json";
+
+impl Folder {
+    /// Makes the folder, or takes one in which no run is. With `overwrite` whatever run is in it goes.
+    ///
+    /// # Errors
+    ///
+    /// [`OutError`].
+    pub fn create(path: &Path, overwrite: bool) -> Result<Self, OutError> {
+        let failed = |path: PathBuf, source| OutError { path, source, kept: "nothing was run".into() };
+        std::fs::create_dir_all(path).map_err(|source| failed(path.to_path_buf(), source))?;
+        for name in ["scenario.toml", "partition.jsonl", "rounds.jsonl", "organizations.jsonl", RESULT] {
+            let file = path.join(name);
+            if !file.exists() {
+                continue;
+            }
+            if !overwrite {
+                let source = io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    "another run is in this folder; name another folder, or say --overwrite",
+                );
+                return Err(failed(file, source));
+            }
+            std::fs::remove_file(&file).map_err(|source| failed(file, source))?;
+        }
+        Ok(Self { path: path.to_path_buf() })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where a task with real records keeps each organization's.
+    pub fn data(&self) -> PathBuf {
+        self.path.join("data")
+    }
+
+    /// Writes a whole file, or leaves none.
+    ///
+    /// # Errors
+    ///
+    /// [`OutError`].
+    pub fn write(&self, name: &str, text: &str, kept: &str) -> Result<(), OutError> {
+        let (path, part) = (self.path.join(name), self.path.join(format!("{name}.part")));
+        let written = std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, &path));
+        written.map_err(|source| {
+            // Half a file helps nobody, and takes what little room there is.
+            drop(std::fs::remove_file(&part));
+            OutError { path, source, kept: kept.into() }
+        })
+    }
+
+    /// A file of lines.
+    ///
+    /// # Errors
+    ///
+    /// [`OutError`].
+    pub fn lines(&self, name: &str) -> Result<Lines, OutError> {
+        Lines::create(&self.path.join(name))
+    }
+}

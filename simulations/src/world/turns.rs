@@ -1,0 +1,134 @@
+//! Turns of the machines, and what they ask for.
+
+use consilium_client::session::Input as ToClient;
+use consilium_coordinator::round::Input as ToCoordinator;
+use rand::RngExt as _;
+
+use super::{
+    World,
+    queue::{Happening, Upload},
+};
+use crate::{
+    behaviour::dropouts,
+    client_host::{Act, After, ClientHost, Life},
+    coordinator_host::{Spoken, Surroundings, Turn},
+    network::{Fate, Line, Micros},
+    scenario::{Protocol, SPREAD, micros},
+};
+
+impl World {
+    pub(super) fn tell_coordinator(&mut self, input: ToCoordinator) {
+        let mut around = Surroundings { now: self.now, log: &mut self.log, watch: &mut self.watch };
+        let turn = self.coordinator.handle(input, &mut around);
+        self.coordinator_turn(turn);
+    }
+
+    pub(super) fn coordinator_turn(&mut self, turn: Turn) {
+        self.ended |= turn.ended;
+        if turn.opened {
+            self.doom();
+        }
+        for spoken in turn.spoken {
+            match spoken {
+                Spoken::Say { to, message } => self.send_down(&to, message),
+                Spoken::Close { to } => {
+                    if let Some(index) = self.index(&to)
+                        && let Some(connection) = self.sessions.remove(&index)
+                        && let Some(line) = self.lines.get_mut(index)
+                        && let Fate::Arrives { at, .. } = line.send(false, 0, self.now)
+                    {
+                        self.queue.push(at, Happening::Lost { to: index, connection });
+                    }
+                }
+            }
+        }
+        if turn.died {
+            self.coordinator_dies();
+        }
+        self.wake();
+    }
+
+    /// Puts the machine's next wake-up into the queue, unless an earlier one is there.
+    fn wake(&mut self) {
+        if let Some(at) = self.coordinator.wake(self.now)
+            && self.tick.is_none_or(|tick| at < tick)
+        {
+            self.tick = Some(at);
+            self.queue.push(at, Happening::Tick);
+        }
+    }
+
+    /// Draws who drops out of the attempt that begins.
+    fn doom(&mut self) {
+        self.opened += 1;
+        if self.scenario.dropouts() > 0 {
+            self.doomed = dropouts(&self.scenario, &self.behaviour, self.opened).into_iter().collect();
+        }
+    }
+
+    pub(super) fn tell_client(&mut self, index: usize, input: ToClient) {
+        let mut around = Surroundings { now: self.now, log: &mut self.log, watch: &mut self.watch };
+        let Some(host) = self.clients.get_mut(index) else { return };
+        let (acts, after) = host.handle(input, &mut around);
+        for act in acts {
+            self.act(index, act);
+        }
+        match after {
+            After::Goes => {}
+            After::Died => self.after_death(index),
+            After::Over => {
+                match self.clients.get(index).map(ClientHost::life) {
+                    Some(Life::Finished) => self.finished += 1,
+                    Some(Life::Stopped(why)) if self.stopped.is_none() => {
+                        self.stopped = Some((self.id(index), why.clone()));
+                    }
+                    _ => {}
+                }
+                self.leaves(index);
+            }
+        }
+    }
+
+    fn act(&mut self, index: usize, act: Act) {
+        match act {
+            Act::Say(say) => self.send_up(index, say),
+            Act::Upload { round, attempt, chunks, from } => {
+                if let Some(connection) = self.lines.get(index).and_then(Line::connection) {
+                    let next = Upload { connection, round, attempt, chunks, index: from };
+                    self.send_chunk(index, next);
+                }
+            }
+            Act::Fetch { from_round } => {
+                // Without a connection the link drops the order.
+                let Some(line) = self.lines.get_mut(index) else { return };
+                self.traffic.up += 8;
+                match line.send(true, 8, self.now) {
+                    Fate::Arrives { at, connection } => {
+                        if let Some(fetches) = self.fetches.get_mut(index) {
+                            *fetches += 1;
+                        }
+                        self.queue.push(at, Happening::Asked { from: index, connection, round: from_round });
+                    }
+                    Fate::Breaks => self.breaks(index),
+                    Fate::Nowhere => {}
+                }
+            }
+            Act::Train { ticket } => {
+                let plain = self.scenario.protocol == Protocol::Plain;
+                if plain && self.doomed.remove(&index) {
+                    self.queue.push(self.now + 1000, Happening::Dies(index));
+                }
+                let base = self.behaviour.get(index).map_or(0, |it| it.training) as f64;
+                let mut rng = self.seeds.rng("training", index as u64, ticket);
+                let spread = rng.random_range(SPREAD.0..SPREAD.1);
+                let at = self.now + (base * spread) as Micros;
+                self.queue.push(at, Happening::Trained { organization: index, ticket });
+            }
+            Act::Evaluate { round, adapter } => {
+                let start = self.clients.get(index).map_or(0, ClientHost::starts);
+                let at = self.now + micros(self.scenario.clients.training_s) / 4;
+                self.queue.push(at, Happening::Evaluated { organization: index, start, round, adapter });
+            }
+        }
+    }
+}
