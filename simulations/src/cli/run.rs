@@ -61,7 +61,8 @@ impl Run {
             Some(path) => Draft::read(path)?,
             None => Draft::parse("", "the command line")?,
         };
-        for assignment in self.flags.assignments().iter().chain(&self.set) {
+        // The flags last: a kind that is set takes its table's other fields with it.
+        for assignment in self.set.iter().chain(&self.flags.assignments()) {
             draft.set(assignment)?;
         }
         draft.scenario()

@@ -5,7 +5,7 @@ use std::time::Instant;
 use consilium_client::config::adapter_tensors_of;
 use consilium_crypto::privacy::{Composition, Mechanism, Step};
 use consilium_proto::{
-    plan::{PrivacyUnit, VerifiedPlan},
+    plan::{Guarantees, PrivacyUnit, VerifiedPlan},
     wire::RoundSummary,
 };
 use serde::Serialize;
@@ -71,6 +71,8 @@ pub struct Epsilon {
 pub struct Rounds {
     pending: Option<Pending>,
     spent: Composition,
+    /// Attempts that cost something.
+    debited: u64,
     begun: Begun,
 }
 
@@ -89,7 +91,7 @@ struct Begun {
 impl Rounds {
     /// Before the first round.
     pub fn new(world: &World) -> Self {
-        Self { pending: None, spent: Composition::new(), begun: Begun::now(world) }
+        Self { pending: None, spent: Composition::new(), debited: 0, begun: Begun::now(world) }
     }
 
     /// Takes an attempt that has just ended; the round that is over with it, or was over before it.
@@ -123,8 +125,7 @@ impl Rounds {
         let ended = Begun::now(world);
         let begun = std::mem::replace(&mut self.begun, ended);
         let ended = &self.begun;
-        let spent = last.spent.as_ref().filter(|_| has_guarantee(&world.consortium().plan));
-        let delta = spent.map(|spent| spent.delta);
+        let spent = self.guarantees(&world.consortium().plan);
         Ok(Some(Row {
             round: last.round,
             attempts,
@@ -138,10 +139,10 @@ impl Rounds {
             train_accuracy: last.train_accuracy,
             epsilon: spent.map(|spent| Epsilon {
                 all_honest: self.spent.epsilon(spent.delta).ok(),
-                against_colluders: Some(spent.epsilon),
-                against_everybody_else: Some(spent.epsilon_local),
+                against_colluders: Some(spent.central),
+                against_everybody_else: Some(spent.local),
             }),
-            delta,
+            delta: spent.map(|spent| spent.delta),
             bytes_up: ended.traffic.up - begun.traffic.up,
             bytes_down: ended.traffic.down - begun.traffic.down,
             virtual_seconds: ended.virtual_seconds - begun.virtual_seconds,
@@ -161,6 +162,15 @@ impl Rounds {
         }
     }
 
+    /// What the attempts so far have cost by the plan's own account; `None` where nobody is protected, or nothing bounds it.
+    fn guarantees(&self, plan: &VerifiedPlan) -> Option<Guarantees> {
+        let privacy = &plan.document().privacy;
+        if privacy.unit == PrivacyUnit::None {
+            return None;
+        }
+        plan.derived().guarantees(self.debited, privacy.delta).ok()
+    }
+
     /// An attempt from which a masked byte may have left costs what its survivors' noise leaves; one without survivors, what
     /// the fewest would.
     fn debit(&mut self, world: &World, attempt: &RoundSummary) {
@@ -172,6 +182,7 @@ impl Rounds {
         let plan = &world.consortium().plan;
         let fewest = plan.document().cohort.min_survivors;
         let shares = u32::try_from(attempt.survivors.len()).unwrap_or(u32::MAX).max(fewest);
+        self.debited += 1;
         if let Some(step) = step(plan, shares) {
             // Out of range only if the plan's own numbers are, and then the round has no guarantee either.
             drop(self.spent.push(step));
@@ -180,10 +191,6 @@ impl Rounds {
 }
 
 const RELEASED: &str = "released";
-
-fn has_guarantee(plan: &VerifiedPlan) -> bool {
-    plan.document().privacy.unit != PrivacyUnit::None
-}
 
 /// One attempt in which so many shares of noise are unknown.
 fn step(plan: &VerifiedPlan, shares: u32) -> Option<Step> {

@@ -10,13 +10,15 @@ use serde::{Deserialize, Serialize};
 pub enum TaskKind {
     /// Softmax regression on made-up patients: convex, real training, no libtorch. See [`crate::task::convex`].
     Convex {
-        /// Trained parameters, at least; the task has the next number that it can have.
+        /// Trained parameters, at least; the task has the next number that it can have. [1000]
+        #[serde(default = "dimension")]
         dimension: u32,
     },
     /// A mean to be found, patient by patient, at next to no cost: for whoever studies the protocol alone. See
     /// [`crate::task::synthetic`].
     Synthetic {
-        /// Trained parameters, exactly.
+        /// Trained parameters, exactly. [1000]
+        #[serde(default = "dimension")]
         dimension: u32,
     },
     /// The demo's task: a LoRA adapter and a head on a frozen encoder in libtorch, which tell the chapter from a code's title.
@@ -26,8 +28,12 @@ pub enum TaskKind {
 
 impl Default for TaskKind {
     fn default() -> Self {
-        Self::Convex { dimension: 1000 }
+        Self::Convex { dimension: dimension() }
     }
+}
+
+fn dimension() -> u32 {
+    1000
 }
 
 /// The demo's task. Paths begin at the scenario's folder.

@@ -31,14 +31,14 @@ fn who_drops_out_of_a_plain_round_is_not_in_its_sum() {
 
 #[test]
 fn who_is_cut_off_comes_back_and_catches_up() {
-    let mut scenario = small(6, 4);
-    // From the middle of the first round on, for two rounds' time.
+    let mut scenario = small(6, 8);
+    // From the middle of the first round on; who is cut off tries again every half minute at most.
     scenario.network.cuts = vec![Cut { from_s: 4.0, until_s: 40.0, organizations: vec![2], part: 0.0 }];
     let (world, report) = run(&scenario);
     let survivors: Vec<_> = outcomes(&report).iter().map(|it| it.3).collect();
-    assert_eq!((survivors[0], survivors[3]), (5, 6), "{survivors:?}");
+    assert_eq!((survivors[0], survivors[7]), (5, 6), "{survivors:?}");
     assert_eq!(world.clients()[2].starts(), 1, "its process never died");
-    assert!(world.clients().iter().all(|client| client.applied() == Some((4, report.adapter_digest))));
+    assert!(world.clients().iter().all(|client| client.applied() == Some((8, report.adapter_digest))));
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_profile_changes_who_is_slow_and_far() {
     scenario.profiles = vec![Profile {
         organizations: vec![1],
         training_s: Some(100.0),
-        latency_ms: Some((900.0, 900.0)),
+        latency_ms: Some((200.0, 200.0)),
         ..Profile::default()
     }];
     let (_, slow) = run(&scenario);
