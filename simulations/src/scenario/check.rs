@@ -108,7 +108,7 @@ impl Scenario {
         a_part("clients.dropout", clients.dropout)?;
         a_part("clients.stragglers", clients.stragglers)?;
         let straggle = clients.straggle;
-        range(straggle >= 1.0 && straggle <= 1e6, "clients.straggle", &straggle, || {
+        range((1.0..=1e6).contains(&straggle), "clients.straggle", &straggle, || {
             "stragglers are at least as slow as the others: 1 or more".into()
         })?;
         seconds("clients.training_s", clients.training_s)?;

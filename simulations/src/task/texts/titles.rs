@@ -74,7 +74,7 @@ pub(super) fn split(texts: &Texts, seed: u64) -> Result<Split, TaskError> {
         }
         let mut drawn: Vec<_> =
             titles.into_iter().map(|title| (salted(seed, "title", &title.code), title)).collect();
-        drawn.sort_by(|(one, _), (two, _)| one.cmp(two));
+        drawn.sort_by_key(|(hash, _)| *hash);
         let (test, train): (Vec<Title>, Vec<Title>) =
             drawn.into_iter().map(|(_, title)| title).partition(|title| held_out.contains(&title.category));
         split.test.extend(test.into_iter().take(texts.test_per_label as usize));
