@@ -13,7 +13,8 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    process,
+    process, thread,
+    time::Duration,
 };
 
 use consilium_crypto::secret::Secret;
@@ -24,6 +25,10 @@ pub const MAX_PRIVATE_BYTES: u64 = 64 << 10;
 
 /// Name of the file inside a state folder on which its lock is held.
 const LOCK_NAME: &str = "lock";
+
+/// How often, and how far apart, a lock is tried for.
+const PROBES: u32 = 5;
+const PROBE: Duration = Duration::from_millis(20);
 
 /// What went wrong with a file; a local fault.
 #[derive(Debug, Error)]
@@ -229,17 +234,28 @@ impl FolderLock {
         let open =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let mut file = open.map_err(failed(&path, "open"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(FileError::Locked { path: folder.to_path_buf(), holder: holder(&mut file) });
+        let mut tries = 0..PROBES;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                // Whoever only looks whether it is held holds it for a moment.
+                Err(TryLockError::WouldBlock) if tries.next().is_some() => thread::sleep(PROBE),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(FileError::Locked { path: folder.to_path_buf(), holder: holder(&mut file) });
+                }
+                Err(TryLockError::Error(source)) => return Err(failed(&path, "lock")(source)),
             }
-            Err(TryLockError::Error(source)) => return Err(failed(&path, "lock")(source)),
         }
         // The number is for the message above only.
         let write = file.set_len(0).and_then(|()| write!(file, "{}", process::id()));
         write.map_err(failed(&path, "write"))?;
         Ok(Self { path: folder.to_path_buf(), _file: file })
+    }
+
+    /// Whether a process works on the folder just now.
+    pub fn is_held(folder: &Path) -> bool {
+        let file = File::open(folder.join(LOCK_NAME));
+        file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
     }
 
     /// The locked folder.
@@ -322,9 +338,11 @@ mod tests {
         let state = folder.path().join("a/state");
         let lock = FolderLock::acquire(&state).unwrap();
         assert_eq!(lock.path(), state);
+        assert!(FolderLock::is_held(&state));
         let error = FolderLock::acquire(&state).unwrap_err().to_string();
         assert!(error.contains(&format!("pid {}", process::id())), "{error}");
         drop(lock);
+        assert!(!FolderLock::is_held(&state) && !FolderLock::is_held(folder.path()));
         FolderLock::acquire(&state).unwrap();
     }
 }

@@ -289,6 +289,28 @@ impl<T> Journal<T> {
     }
 }
 
+#[cfg(test)]
+impl<T> Journal<T> {
+    /// From now on the disk is full.
+    pub(crate) fn break_disk(&mut self) {
+        struct Full;
+        impl Media for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<()> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+
+            fn sync(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+
+            fn truncate(&mut self, _: u64) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        self.media = Box::new(Full);
+    }
+}
+
 impl<T> std::fmt::Debug for Journal<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Journal({}, {} records)", self.path.display(), self.records)

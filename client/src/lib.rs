@@ -2,8 +2,10 @@
 //!
 //! - [`config`], [`policy`], [`files`]: what it reads at its start;
 //! - [`data`], [`model`], [`trainer`]: records in, clipping-ready per-patient gradients out;
+//! - [`rehearse`]: what would leave, before it does;
 //! - [`session`]: the state machine, sans-IO; [`journal`] and [`ledger`]: what it must not forget; [`recover`]: when it has;
-//! - [`link`], [`run`]: the way to the coordinator, and the loop;
+//! - [`link`], [`egress`], [`run`]: the way to the coordinator, the journal of what goes there, and the loop;
+//! - [`decisions`], [`live`]: what people here decided, and what the client is doing;
 //! - [`result`] and [`export`]: the adapter as the files everybody already has, with its signed manifest;
 //! - `cli`: the commands of `consilium-client`.
 //!
@@ -13,14 +15,18 @@
 pub mod cli;
 pub mod config;
 pub mod data;
+pub mod decisions;
+pub mod egress;
 pub mod export;
 pub mod files;
 pub mod journal;
 pub mod ledger;
 pub mod link;
+pub mod live;
 pub mod model;
 pub mod policy;
 pub mod recover;
+pub mod rehearse;
 pub mod result;
 pub mod run;
 pub mod session;

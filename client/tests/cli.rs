@@ -90,7 +90,25 @@ fn help_shows_every_command_with_an_example_and_the_exit_codes() {
     assert!(help.out.contains("Exit codes:"), "{}", help.out);
     let commands =
         ["run", "check", "policy", "keygen", "sign", "fingerprint", "evaluate", "baseline", "export"];
-    let nested = [vec!["ledger", "show"], vec!["ledger", "verify"], vec!["state", "recover"]];
+    let nested = [
+        vec!["ledger", "show"],
+        vec!["ledger", "verify"],
+        vec!["state", "recover"],
+        vec!["plan", "explain"],
+        vec!["plan", "approve"],
+        vec!["plan", "reject"],
+        vec!["plan", "rehearse"],
+        vec!["egress", "list"],
+        vec!["egress", "export"],
+        vec!["egress", "verify"],
+        vec!["pause"],
+        vec!["resume"],
+        vec!["stop"],
+        vec!["leave"],
+        vec!["status"],
+        vec!["doctor"],
+        vec!["metrics"],
+    ];
     for command in commands.iter().map(|command| vec![*command]).chain(nested) {
         assert!(help.out.contains(command[0]), "{command:?} is not listed: {}", help.out);
         let own = run_in(folder.path(), &[command.as_slice(), &["--help"]].concat());

@@ -75,7 +75,9 @@ class Job:
             write_toml(folder / f"{site}.toml", {
                 "organization": site, "identity": consortium.keys(site) / "identity.toml",
                 "coordinator": f"127.0.0.1:{self.port}", **common,
-                "state": consortium.folder / "state" / site, "model": consortium.model, "log": "json",
+                "state": consortium.folder / "state" / site, "model": consortium.model,
+                # Nobody sits here to say yes; `consilium-client plan approve` is for people.
+                "approval": "auto", "log": "json",
             }, tables)
 
     def log(self, name):

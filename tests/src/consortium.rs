@@ -112,7 +112,7 @@ impl Consortium {
             &format!(
                 "organization = \"site-{site}\"\nidentity = \"site-{site}.identity.toml\"\ncoordinator = \"{address}\"\n\
                  roster = \"roster.toml\"\nroster_pin = \"{pin}\"\nplan = \"{plan}\"\nstate = \"state-{site}\"\n\
-                 model = \"{model}\"\nlog = \"json\"\n\
+                 model = \"{model}\"\napproval = \"auto\"\nlog = \"json\"\n\
                  [data]\nname = \"records-{site}\"\npath = \"site-{site}.csv\"\n{columns}{evaluation}"
             ),
         );

@@ -5,9 +5,11 @@ use std::{fmt, io, process::ExitCode};
 use crate::{
     config::ConfigError,
     data::DataError,
+    decisions::DecisionError,
     files::FileError,
     journal::JournalError,
     ledger::LedgerError,
+    link::ProxyError,
     result::ResultError,
     run::{RunError, StartError},
     trainer::TrainError,
@@ -35,6 +37,14 @@ impl Failure {
 
     pub(crate) fn local(why: impl fmt::Display) -> Self {
         Self::Local(why.to_string())
+    }
+
+    /// The message alone.
+    pub(crate) fn words(self) -> String {
+        match self {
+            Self::Local(why) | Self::Refused(why) | Self::Ledger(why) | Self::Peer(why) => why,
+            Self::Printed => String::new(),
+        }
     }
 
     /// Prints the message and gives the exit code.
@@ -101,6 +111,7 @@ impl From<StartError> for Failure {
             StartError::Ledger(error) => error.into(),
             StartError::Data(error) => error.into(),
             StartError::Train(error) => error.into(),
+            StartError::Proxy(error) => error.into(),
             StartError::Restored(why) => Self::Ledger(why),
             error => Self::refused(error),
         }
@@ -113,9 +124,28 @@ impl From<RunError> for Failure {
             RunError::Journal(error) => error.into(),
             RunError::Ledger(error) => error.into(),
             RunError::File(error) => error.into(),
+            RunError::Decision(error) => error.into(),
             RunError::Stopped(why) => Self::Peer(why),
             RunError::Restored(why) => Self::Ledger(why),
             error => Self::local(error),
+        }
+    }
+}
+
+impl From<DecisionError> for Failure {
+    fn from(error: DecisionError) -> Self {
+        match error {
+            DecisionError::Journal(error) => error.into(),
+            error => Self::refused(error),
+        }
+    }
+}
+
+impl From<ProxyError> for Failure {
+    fn from(error: ProxyError) -> Self {
+        match error {
+            ProxyError::File(error) => error.into(),
+            error => Self::refused(error),
         }
     }
 }

@@ -4,23 +4,32 @@
 mod baseline;
 mod check;
 mod data;
+mod decide;
+mod doctor;
+mod egress;
 mod evaluate;
+mod explain;
 mod export;
 mod failure;
 mod keygen;
 mod ledger;
 mod logging;
+mod metrics;
 mod output;
+mod plan;
 mod policy;
 mod run;
 mod sign;
 mod state;
+mod status;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use consilium_proto::signed::Kind;
 
+use crate::decisions::Act;
+use decide::Person;
 use failure::Failure;
 
 const EXIT_CODES: &str = "\
@@ -54,6 +63,52 @@ enum Command {
         client.toml --json | jq .outlook"
     )]
     Check(ConfiguredJson),
+    /// What the plan asks, whether a person here says yes to it, and a rehearsal.
+    #[command(subcommand)]
+    Plan(plan::PlanCommand),
+    /// Take part in nothing for now: leaves the attempt under way at once, and stays connected.
+    #[command(
+        after_help = "Example:\n  consilium-client pause --config client.toml --by \"Dr Ada Byron\" --reason \"maintenance\"\n\nPeers see a \
+        refusal (code paused). `resume` ends it."
+    )]
+    Pause(Person),
+    /// Take part again after `pause` or `stop`.
+    #[command(after_help = "Example:\n  consilium-client resume --config client.toml --by \"Dr Ada Byron\"")]
+    Resume(Person),
+    /// Leave the attempt under way at once and end; not started again until `resume`.
+    #[command(
+        after_help = "Example:\n  consilium-client stop --config client.toml --by \"Dr Ada Byron\" --reason \"an incident\"\n\nPeers see a \
+        refusal (code stopped)."
+    )]
+    Stop(Person),
+    /// Leave the job for good: the attempt under way at once, and every later one under this plan.
+    #[command(
+        after_help = "Example:\n  consilium-client leave --config client.toml --by \"Dr Ada Byron\" --reason \"consent withdrawn\" \\\n      \
+        --confirm letters-2027\n\nPeers see a refusal (code left). What the published adapters have learned from this organization stays in \
+        them, and what the ledger holds stays spent."
+    )]
+    Leave(decide::Leaving),
+    /// What this client is doing, as this organization sees it.
+    #[command(
+        after_help = "Examples:\n  consilium-client status --config client.toml\n  consilium-client status --config client.toml --json | \
+        jq .phase"
+    )]
+    Status(ConfiguredJson),
+    /// What is wrong with this installation, and how to mend it; looks who answers at the coordinator's address.
+    #[command(
+        after_help = "Examples:\n  consilium-client doctor --config client.toml\n  consilium-client doctor --config client.toml --offline \
+        --json\n\nIt opens one connection, to the coordinator's address, shows no certificate and says nothing. It ends with 3 if \
+        something has failed."
+    )]
+    Doctor(doctor::Doctor),
+    /// This organization's own numbers in Prometheus' text format. No port is opened: let a file collector read them.
+    #[command(
+        after_help = "Example:\n  consilium-client metrics --config client.toml --out /var/lib/node_exporter/consilium.prom"
+    )]
+    Metrics(metrics::Metrics),
+    /// What left the building, message by message.
+    #[command(subcommand)]
+    Egress(egress::EgressCommand),
     /// Explain this organization's policy line by line, and what each line says about the plan.
     #[command(
         after_help = "Examples:\n  consilium-client policy --config client.toml\n  consilium-client policy --config client.toml \
@@ -143,6 +198,15 @@ pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(Configured { config }) => run::run(&config),
         Command::Check(ConfiguredJson { configured, json }) => check::check(&configured.config, json),
+        Command::Plan(command) => command.run(),
+        Command::Pause(person) => decide::decide(Act::Pause, &person),
+        Command::Resume(person) => decide::decide(Act::Resume, &person),
+        Command::Stop(person) => decide::decide(Act::Stop, &person),
+        Command::Leave(command) => command.run(),
+        Command::Status(command) => status::status(&command),
+        Command::Doctor(command) => command.run(),
+        Command::Metrics(command) => command.run(),
+        Command::Egress(command) => command.run(),
         Command::Policy(command) => policy::policy(&command),
         Command::Keygen(command) => command.run(),
         Command::Sign(command) => command.run(),

@@ -29,7 +29,12 @@ pub use fit::{
 };
 pub use loaded::{Loaded, signature_path, today};
 
-use crate::{data::DataConfig, files, ledger::LEDGER_FILE};
+use crate::{
+    data::DataConfig,
+    files,
+    ledger::LEDGER_FILE,
+    link::{Proxy, ProxyError, Route},
+};
 
 /// Largest config file that is read, bytes.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -65,6 +70,11 @@ pub struct Config {
     pub evaluation: Option<DataConfig>,
     /// What this organization allows, whatever the plan says: see [`crate::policy`]. Absent: whatever is signed is allowed.
     pub policy: Option<PathBuf>,
+    /// Whether a person here says yes to each plan. Turning it to `auto` lets whatever is signed, and within the policy, begin by itself.
+    #[serde(default)]
+    pub approval: Approval,
+    /// The proxy on the way out. Absent: HTTPS_PROXY and NO_PROXY say, if they are set.
+    pub proxy: Option<ProxyConfig>,
     /// How this machine trains.
     #[serde(default)]
     pub training: Training,
@@ -94,6 +104,43 @@ pub struct Data {
     /// Patient ids, one a line, who are not to be learned from: read anew before every lot, so that a line counts from the next
     /// round on. While the file cannot be read, this client does not take part. Absent: nobody has opted out.
     pub opt_out: Option<PathBuf>,
+}
+
+/// Whether a person here says yes to each plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Approval {
+    /// A new or changed plan waits for `consilium-client plan approve`; nothing is dialled before.
+    #[default]
+    Manual,
+    /// Whatever is signed, and within the policy, runs.
+    Auto,
+}
+
+impl Approval {
+    /// Whether a plan waits for a person.
+    pub fn asks(self) -> bool {
+        self == Self::Manual
+    }
+
+    /// The word in the config.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Manual => "manual",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+/// `[proxy]`: the proxy on the way out. It resolves the coordinator's name, and opens a tunnel to it with CONNECT.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyConfig {
+    /// `host:port` or `http://host:port`; `none` dials directly whatever the environment says.
+    pub address: String,
+    /// File of mode 0600 with one line, `user:password`, for Basic authentication. The proxy is spoken to in plain HTTP: who can listen on
+    /// that stretch reads the password.
+    pub credentials: Option<PathBuf>,
 }
 
 /// `[training]`: how this machine trains. Nothing here changes a result, only how long it takes and what it needs.
@@ -178,6 +225,7 @@ impl Config {
             self.data.opt_out.as_mut(),
             self.evaluation.as_mut().map(|set| &mut set.path),
             self.output.folder.as_mut(),
+            self.proxy.as_mut().and_then(|proxy| proxy.credentials.as_mut()),
         ];
         for path in paths.into_iter().chain(optional.into_iter().flatten()) {
             // An absolute path replaces the folder.
@@ -206,6 +254,19 @@ impl Config {
         let (threads, cache) = (self.training.threads, self.training.cache_mib);
         rule((1..=256).contains(&threads), "training.threads", &threads, "it must be 1 to 256")?;
         rule(cache <= 1 << 20, "training.cache_mib", &cache, "it must be at most 1048576, a tebibyte")
+    }
+
+    /// The way to the coordinator: by the config, or by the environment where it says nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyError`].
+    pub fn route(&self) -> Result<Route, ProxyError> {
+        match &self.proxy {
+            None => Route::from_environment(&self.coordinator),
+            Some(proxy) if proxy.address == "none" => Ok(Route::Direct),
+            Some(proxy) => Ok(Route::Through(Proxy::new(&proxy.address, proxy.credentials.as_deref())?)),
+        }
     }
 
     /// Where a job's own state is kept, inside the state folder.

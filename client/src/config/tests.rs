@@ -49,7 +49,9 @@ fn the_shipped_example_is_what_this_version_reads() {
     assert_eq!(config.log, LogFormat::Text);
     // And it shows every field there is: an unknown one makes serde list the known ones.
     let text = fs::read_to_string(&path).unwrap();
-    for (section, known) in [("", 14), ("[data]\n", 6), ("[training]\n", 2), ("[output]\n", 1)] {
+    for (section, known) in
+        [("", 16), ("[proxy]\n", 2), ("[data]\n", 6), ("[training]\n", 2), ("[output]\n", 1)]
+    {
         let bent = text.replacen(section, &format!("{section}zzz = 1\n"), 1);
         let message = toml::from_str::<Config>(&bent).unwrap_err().message().to_owned();
         let fields: BTreeSet<&str> = message.split('`').skip(3).step_by(2).collect();

@@ -1,6 +1,6 @@
-//! One TLS connection to the coordinator.
+//! One TLS connection to the coordinator, directly or through a proxy's tunnel.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use consilium_proto::{identity::Identity, pinning, roster::VerifiedRoster};
 use hyper_util::rt::TokioIo;
@@ -11,14 +11,23 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-/// How often a silent connection is asked whether it is still there, and how long it may take to say so.
-const KEEPALIVE: Duration = Duration::from_secs(10);
+use super::proxy::Route;
+
+/// How often a silent connection is asked whether it is still there, and how long it may take to say so: what keeps a tunnel
+/// alive that a proxy or a firewall cuts after minutes of silence.
+pub const KEEPALIVE: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// The shortest idle time after which proxies and firewalls are known to cut; several pings must fit in.
+const IDLE_CUT: Duration = Duration::from_secs(240);
+const _: () = assert!(KEEPALIVE.as_secs() * 4 <= IDLE_CUT.as_secs());
 
 /// Whom to dial, and as whom.
 #[derive(Clone)]
 pub struct Target {
     address: String,
+    route: Route,
+    keepalive: Duration,
     tls: Arc<rustls::ClientConfig>,
 }
 
@@ -42,19 +51,41 @@ pub enum ConnectError {
 }
 
 impl Target {
-    /// The roster's coordinator at `address` (`host:port`), dialled as `identity`.
+    /// The roster's coordinator at `address` (`host:port`), reached by `route`, dialled as `identity`.
     ///
     /// # Errors
     ///
     /// [`ConnectError::Tls`].
     pub fn new(
         address: &str,
+        route: Route,
         identity: &Identity,
         roster: Arc<VerifiedRoster>,
     ) -> Result<Self, ConnectError> {
         let tls = Arc::new(pinning::client_config(identity, roster)?);
-        Ok(Self { address: address.to_owned(), tls })
+        Ok(Self { address: address.to_owned(), route, keepalive: KEEPALIVE, tls })
     }
+
+    /// The same, with another time between two pings than [`KEEPALIVE`].
+    #[must_use]
+    pub fn with_keepalive(self, keepalive: Duration) -> Self {
+        Self { keepalive, ..self }
+    }
+
+    /// The way to it.
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+}
+
+/// A TCP connection that ends at the coordinator.
+pub(super) async fn reach(address: &str, route: &Route) -> io::Result<TcpStream> {
+    let tcp = match route {
+        Route::Direct => TcpStream::connect(address).await?,
+        Route::Through(proxy) => proxy.connect(address).await?,
+    };
+    tcp.set_nodelay(true)?;
+    Ok(tcp)
 }
 
 pub(super) async fn channel(target: &Target) -> Result<Channel, ConnectError> {
@@ -62,25 +93,36 @@ pub(super) async fn channel(target: &Target) -> Result<Channel, ConnectError> {
     let uri: Uri = format!("http://{address}").parse().map_err(|_| ConnectError::Address(address.clone()))?;
     let tls = TlsConnector::from(target.tls.clone());
     let dial = {
-        let address = address.clone();
+        let (address, route) = (address.clone(), target.route.clone());
         service_fn(move |_: Uri| {
-            let (address, tls) = (address.clone(), tls.clone());
+            let (address, route, tls) = (address.clone(), route.clone(), tls.clone());
             async move {
-                let tcp = TcpStream::connect(&address).await?;
-                tcp.set_nodelay(true)?;
-                let name = ServerName::try_from(pinning::SERVER_NAME).map_err(std::io::Error::other)?;
-                Ok::<_, std::io::Error>(TokioIo::new(tls.connect(name, tcp).await?))
+                let tcp = reach(&address, &route).await?;
+                let name = ServerName::try_from(pinning::SERVER_NAME).map_err(io::Error::other)?;
+                let stream = tls.connect(name, tcp).await.map_err(another_certificate)?;
+                Ok::<_, io::Error>(TokioIo::new(stream))
             }
         })
     };
     Endpoint::from(uri)
         .connect_timeout(CONNECT)
-        .http2_keep_alive_interval(KEEPALIVE)
+        .http2_keep_alive_interval(target.keepalive)
         .keep_alive_timeout(KEEPALIVE)
         .keep_alive_while_idle(true)
         .connect_with_connector(dial)
         .await
         .map_err(|error| ConnectError::Dial { address, why: causes(&error) })
+}
+
+/// A certificate that is not the coordinator's usually means that somebody on the way opens TLS.
+fn another_certificate(error: io::Error) -> io::Error {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(_)) => io::Error::other(format!(
+            "who answers there does not show the coordinator's key ({error}); `consilium-client doctor` says whose certificate it is"
+        )),
+        _ => error,
+    }
 }
 
 fn causes(error: &dyn std::error::Error) -> String {

@@ -1,31 +1,41 @@
 //! The way to the coordinator: TLS pinned by the roster, one session stream, uploads, published releases.
 //!
 //! The client only ever dials out. A connection that fails or falls silent is made again, with a delay that doubles up to
-//! half a minute and is drawn at random, so that a thousand clients do not come back in the same moment.
+//! half a minute and is drawn at random, so that a thousand clients do not come back in the same moment. Every message leaves a line in
+//! the journal of what left ([`crate::egress`]) before it leaves.
 
 mod connect;
+mod names;
+mod peek;
+mod proxy;
+mod transfer;
 
 use std::{sync::Arc, time::Duration};
 
 use consilium_proto::{
     MAX_MESSAGE_BYTES,
     wire::{
-        ClientMessage, ReleasesRequest, SignedReleaseHead, UploadPart, aggregation_client::AggregationClient,
-        client_message::Kind as Say, coordinator_message::Kind as Heard, release_part,
+        ClientMessage, SignedReleaseHead, aggregation_client::AggregationClient, client_message::Kind as Say,
+        coordinator_message::Kind as Heard,
     },
 };
 use rand::RngExt as _;
 use tokio::{
     sync::mpsc,
-    task::JoinHandle,
-    time::{Instant, sleep},
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, transport::Channel};
 
-pub use connect::{ConnectError, Target};
+use crate::egress::{Egress, Recording};
+pub use connect::{ConnectError, KEEPALIVE, Target};
+pub use peek::{Seen, look};
+pub use proxy::{Proxy, ProxyError, Route};
+use transfer::{fetch, upload};
 
-type Client = AggregationClient<Channel>;
+/// The generated client, over a connection whose every message is written down first.
+type Client = AggregationClient<Recording<Channel>>;
 
 /// What the link reports.
 #[derive(Debug)]
@@ -56,6 +66,8 @@ pub enum LinkEvent {
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// A session that lasted this long resets the delay.
 const STEADY: Duration = Duration::from_secs(10);
+/// Longest time that a link which is being closed waits for its last words to be taken.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Messages under way in each direction.
 const QUEUE: usize = 64;
 
@@ -70,14 +82,16 @@ enum Order {
     Say(Say),
     Upload { round: u32, attempt: u32, chunks: Arc<Vec<Vec<u8>>>, from: u32 },
     Fetch { from_round: u32, sum_bytes: usize },
+    StopUploads,
+    Close,
 }
 
 impl Link {
     /// Starts dialling.
-    pub fn start(target: Target) -> Self {
+    pub fn start(target: Target, egress: Egress) -> Self {
         let (report, events) = mpsc::channel(QUEUE);
         let (say, orders) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(dial(target, report, orders));
+        let task = tokio::spawn(dial(target, egress, report, orders));
         Self { events, say, task }
     }
 
@@ -100,6 +114,19 @@ impl Link {
     pub async fn fetch(&self, from_round: u32, sum_bytes: usize) {
         drop(self.say.send(Order::Fetch { from_round, sum_bytes }).await);
     }
+
+    /// Breaks off every upload under way.
+    pub async fn stop_uploads(&self) {
+        drop(self.say.send(Order::StopUploads).await);
+    }
+
+    /// Ends the session, what was said last included, and the link with it.
+    pub async fn close(mut self) {
+        drop(self.say.send(Order::Close).await);
+        let drained = async { while self.events.recv().await.is_some() {} };
+        // A coordinator that does not answer keeps nobody.
+        drop(timeout(LAST_WORDS, drained).await);
+    }
 }
 
 impl Drop for Link {
@@ -108,13 +135,18 @@ impl Drop for Link {
     }
 }
 
-async fn dial(target: Target, report: mpsc::Sender<LinkEvent>, mut orders: mpsc::Receiver<Order>) {
+async fn dial(
+    target: Target,
+    egress: Egress,
+    report: mpsc::Sender<LinkEvent>,
+    mut orders: mpsc::Receiver<Order>,
+) {
     let mut backoff = BACKOFF.0;
     loop {
         let began = Instant::now();
         let why = match connect::channel(&target).await {
             Ok(channel) => {
-                let client = AggregationClient::new(channel)
+                let client = AggregationClient::new(Recording::new(channel, egress.clone()))
                     .max_decoding_message_size(MAX_MESSAGE_BYTES)
                     .max_encoding_message_size(MAX_MESSAGE_BYTES);
                 match converse(client, &report, &mut orders).await {
@@ -132,8 +164,16 @@ async fn dial(target: Target, report: mpsc::Sender<LinkEvent>, mut orders: mpsc:
         if report.send(LinkEvent::Disconnected { why, retry }).await.is_err() {
             return;
         }
-        sleep(retry).await;
+        tokio::select! {
+            () = sleep(retry) => {}
+            () = closed(&mut orders) => return,
+        }
     }
+}
+
+/// Completes when the link is to end; what else is ordered between two sessions is void.
+async fn closed(orders: &mut mpsc::Receiver<Order>) {
+    while !matches!(orders.recv().await, None | Some(Order::Close)) {}
 }
 
 enum Ended {
@@ -149,7 +189,11 @@ async fn converse(
     orders: &mut mpsc::Receiver<Order>,
 ) -> Ended {
     // What was ordered for an earlier session is void: the coordinator will ask again.
-    while orders.try_recv().is_ok() {}
+    while let Ok(order) = orders.try_recv() {
+        if matches!(order, Order::Close) {
+            return Ended::Dropped;
+        }
+    }
     let (out, outgoing) = mpsc::channel(QUEUE);
     // The stream opens with the first message, so the greeting must be on its way before the answer is awaited.
     if report.send(LinkEvent::Connected).await.is_err() {
@@ -158,9 +202,9 @@ async fn converse(
     let hello = loop {
         match orders.recv().await {
             Some(Order::Say(hello @ Say::Hello(_))) => break hello,
+            None | Some(Order::Close) => return Ended::Dropped,
             // Ordered before the greeting, for the session that was lost.
             Some(_) => {}
-            None => return Ended::Dropped,
         }
     };
     if out.send(ClientMessage { kind: Some(hello) }).await.is_err() {
@@ -171,6 +215,8 @@ async fn converse(
         Err(status) => return Ended::Lost(words(&status)),
     };
     let (failed, mut failures) = mpsc::channel::<String>(1);
+    // They end with the session.
+    let mut uploads = JoinSet::new();
     loop {
         tokio::select! {
             message = incoming.message() => match message {
@@ -185,6 +231,14 @@ async fn converse(
             },
             order = orders.recv() => match order {
                 None => return Ended::Dropped,
+                Some(Order::Close) => {
+                    uploads.abort_all();
+                    // What was said goes out before the stream's end does, and the coordinator ends its half after that.
+                    drop(out);
+                    while let Ok(Some(_)) = incoming.message().await {}
+                    return Ended::Dropped;
+                }
+                Some(Order::StopUploads) => uploads.abort_all(),
                 Some(Order::Say(say)) => {
                     if out.send(ClientMessage { kind: Some(say) }).await.is_err() {
                         return Ended::Lost("the stream closed".into());
@@ -192,7 +246,7 @@ async fn converse(
                 }
                 Some(Order::Upload { round, attempt, chunks, from }) => {
                     let (client, failed) = (client.clone(), failed.clone());
-                    tokio::spawn(async move {
+                    uploads.spawn(async move {
                         if let Err(status) = upload(client, round, attempt, &chunks, from).await {
                             drop(failed.try_send(words(&status)));
                         }
@@ -206,69 +260,6 @@ async fn converse(
             Some(why) = failures.recv() => return Ended::Lost(why),
         }
     }
-}
-
-async fn upload(
-    mut client: Client,
-    round: u32,
-    attempt: u32,
-    chunks: &Arc<Vec<Vec<u8>>>,
-    from: u32,
-) -> Result<(), Status> {
-    let (out, parts) = mpsc::channel(2);
-    let chunks = chunks.clone();
-    tokio::spawn(async move {
-        for (index, chunk) in (0..).zip(chunks.iter()).skip(from as usize) {
-            if out.send(UploadPart { round, attempt, index, chunk: chunk.clone() }).await.is_err() {
-                return;
-            }
-        }
-    });
-    match client.upload(ReceiverStream::new(parts)).await {
-        // The attempt ended meanwhile: nothing to mend.
-        Err(status) if status.code() == tonic::Code::FailedPrecondition => {
-            tracing::info!(round, attempt, refused = status.message(), "upload refused");
-            Ok(())
-        }
-        other => other.map(drop),
-    }
-}
-
-async fn fetch(mut client: Client, from_round: u32, sum_bytes: usize, report: mpsc::Sender<LinkEvent>) {
-    if let Err(status) = fetch_all(&mut client, from_round, sum_bytes, &report).await {
-        tracing::warn!(why = words(&status), "fetching releases stopped");
-        sleep(BACKOFF.0).await;
-    }
-    drop(report.send(LinkEvent::ReleasesEnded).await);
-}
-
-async fn fetch_all(
-    client: &mut Client,
-    from_round: u32,
-    sum_bytes: usize,
-    report: &mpsc::Sender<LinkEvent>,
-) -> Result<(), Status> {
-    let mut parts = client.releases(ReleasesRequest { from_round }).await?.into_inner();
-    let mut current: Option<(SignedReleaseHead, Vec<u8>)> = None;
-    while let Some(part) = parts.message().await? {
-        match part.kind {
-            Some(release_part::Kind::Head(head)) => current = Some((head, Vec::with_capacity(sum_bytes))),
-            Some(release_part::Kind::Sum(bytes)) => {
-                let (_, sum) = current.as_mut().ok_or_else(|| Status::data_loss("a sum without a head"))?;
-                if sum.len() + bytes.len() > sum_bytes {
-                    return Err(Status::data_loss("a sum longer than the plan's"));
-                }
-                sum.extend_from_slice(&bytes);
-            }
-            None => {}
-        }
-        if current.as_ref().is_some_and(|(_, sum)| sum.len() == sum_bytes)
-            && let Some((head, sum)) = current.take()
-        {
-            drop(report.send(LinkEvent::Release { head, sum }).await);
-        }
-    }
-    Ok(())
 }
 
 fn words(status: &Status) -> String {

@@ -1,8 +1,9 @@
 //! The client as a process: the session's loop, its journal and ledger, the link and the training thread.
 //!
-//! One loop owns the session and executes its effects in order; a record or a debit is on the disk before the next effect
+//! One loop (`driver`) owns the session and executes its effects in order; a record or a debit is on the disk before the next effect
 //! runs. Nothing here decides anything.
 
+mod driver;
 #[cfg(feature = "test-hooks")]
 mod hook;
 mod local;
@@ -19,22 +20,22 @@ use std::{
 
 use consilium_crypto::release::AdapterState;
 use consilium_proto::plan::VerifiedPlan;
-use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use thiserror::Error;
 
 use crate::{
-    files::{self, FileError},
+    decisions::{Decided, DecisionError, Watch},
+    egress::{Egress, EgressError},
+    files::FileError,
     journal::{Journal, JournalError},
     ledger::{LedgerError, LedgerFile},
-    link::{Link, LinkEvent, Target},
+    link::Target,
+    live::LiveFile,
     policy::Policy,
-    session::{Effect, Event, Held, Input, Session},
-    threads::Threads,
+    session::{Event, Held, Session},
     trainer::Trainer,
 };
 #[cfg(feature = "torch")]
-pub use start::{StartError, open_journal};
-use worker::Worker;
+pub use start::{StartError, open_journal, trainer};
 
 /// What a running client is made of.
 pub struct Client {
@@ -50,6 +51,12 @@ pub struct Client {
     pub journal: Journal<Event>,
     /// The data set's ledger.
     pub ledger: LedgerFile,
+    /// The journal of what leaves.
+    pub egress: Egress,
+    /// What people here decide about the plan.
+    pub decisions: Watch,
+    /// What it is doing, for `status`.
+    pub live: LiveFile,
     /// Where the adapter is kept between starts.
     pub state: PathBuf,
     /// Who trains.
@@ -65,6 +72,12 @@ pub enum RunError {
     /// The ledger cannot record.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// What leaves cannot be recorded, and so nothing does.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+    /// What people here decided cannot be read.
+    #[error(transparent)]
+    Decision(#[from] DecisionError),
     /// A file cannot be written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -80,12 +93,14 @@ pub enum RunError {
 }
 
 /// How a client ended without an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Every round is done and applied.
     Finished,
-    /// It was asked to stop.
+    /// The process was asked to end.
     Interrupted,
+    /// A person at this organization stopped it, left the job or rejected the plan.
+    Ended(Decided),
 }
 
 /// Seconds since 1970 by this machine's clock, which may be anywhere.
@@ -138,95 +153,4 @@ pub fn kept_adapter(state: &Path, plan: &VerifiedPlan) -> Result<Option<(u32, Ad
     Ok(AdapterState::from_bytes(&plan.derived().manifest, rest)
         .ok()
         .map(|state| (u32::from_le_bytes(*round), state)))
-}
-
-impl Client {
-    /// Takes part until the job is over, `shutdown` completes, or something cannot be recorded.
-    ///
-    /// # Errors
-    ///
-    /// [`RunError`]. Whatever it is, what was recorded stays true and a later start goes on from there.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<Outcome, RunError> {
-        let (mut worker, mut reports) = Worker::start(
-            self.plan.clone(),
-            self.trainer,
-            #[cfg(feature = "test-hooks")]
-            self.state.clone(),
-        )
-        .map_err(RunError::Thread)?;
-        self.session = self.session.with_threads(Threads::of_this_machine());
-        let mut link = Link::start(self.target);
-        let sum_bytes = self.plan.derived().ring.packed_len(self.plan.derived().vector_len);
-        tokio::pin!(shutdown);
-        loop {
-            let input = tokio::select! {
-                () = &mut shutdown => {
-                    tracing::info!(event = "interrupted");
-                    return Ok(Outcome::Interrupted);
-                }
-                Some(report) = reports.recv() => report,
-                event = link.next() => match event {
-                    Some(LinkEvent::Connected) => Input::Connected,
-                    Some(LinkEvent::Heard(heard)) => Input::Heard(heard),
-                    Some(LinkEvent::Release { head, sum }) => Input::Release { head, sum },
-                    Some(LinkEvent::ReleasesEnded) => Input::ReleasesEnded,
-                    Some(LinkEvent::Disconnected { why, retry }) => {
-                        tracing::warn!(event = "disconnected", why, retry_ms = retry.as_millis() as u64);
-                        Input::Disconnected
-                    }
-                    None => return Err(RunError::Stopped("the link ended".into())),
-                },
-            };
-            self.session.bar(self.policy.allows_at(unix_s()).err().map(|line| ("hours", line.to_string())));
-            for effect in self.session.handle(input, &mut UnwrapErr(SysRng)) {
-                match effect {
-                    Effect::Record(event) => self.journal.append(&[event])?,
-                    Effect::Debit(debit) => self.ledger.append(&debit)?,
-                    Effect::KeepPeers(bytes) => files::write_atomic(&self.state.join(PEERS), &bytes)?,
-                    Effect::Say(say) => link.say(say).await,
-                    Effect::Train { round, attempt, adapter } => {
-                        tracing::info!(event = "joined", round, attempt);
-                        worker.train(round, attempt, adapter);
-                    }
-                    Effect::StopTraining => worker.stop_training(),
-                    Effect::Upload { round, attempt, chunks, from } => {
-                        link.upload(round, attempt, chunks, from).await
-                    }
-                    Effect::Fetch { from_round } => link.fetch(from_round, sum_bytes).await,
-                    Effect::Applied { round, adapter, metrics, survivors } => {
-                        let mut bytes = round.to_le_bytes().to_vec();
-                        bytes.extend(adapter.to_bytes());
-                        files::write_atomic(&self.state.join(KEPT), &bytes)?;
-                        tracing::info!(
-                            event = "applied",
-                            round,
-                            survivors,
-                            train_loss = metrics.loss,
-                            train_accuracy = metrics.accuracy,
-                            adapter = %adapter.adapter_digest(),
-                        );
-                    }
-                    Effect::Evaluate { round, adapter } => worker.evaluate(round, adapter),
-                    Effect::Declined { round, attempt, code, why } => {
-                        tracing::warn!(event = "declined", round, attempt, code, why);
-                    }
-                    Effect::Outlook { round, attempt, last_round, outlook } => tracing::info!(
-                        event = "budget",
-                        round,
-                        attempt,
-                        epsilon_after = outlook.epsilon_after,
-                        total_after = outlook.total_after,
-                        last_round = last_round.min(self.plan.document().rounds.into()),
-                    ),
-                    Effect::Reached { round, attempt, what } => tracing::info!(event = what, round, attempt),
-                    Effect::Finished => {
-                        tracing::info!(event = "finished");
-                        return Ok(Outcome::Finished);
-                    }
-                    Effect::Stop(why) if self.session.is_restored() => return Err(RunError::Restored(why)),
-                    Effect::Stop(why) => return Err(RunError::Stopped(why)),
-                }
-            }
-        }
-    }
 }

@@ -2,18 +2,23 @@
 
 use std::{path::Path, sync::Arc};
 
-use consilium_proto::ids::Id;
+use consilium_proto::{identity::Identity, ids::Id, plan::VerifiedPlan};
 use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use thiserror::Error;
 
 use super::{Client, held_of_peers, kept_adapter};
 use crate::{
-    config::{DeltaError, Loaded, check_delta, delta_of_patients, trainer_spec},
+    config::{Config, DeltaError, Loaded, check_delta, delta_of_patients, trainer_spec},
     data::{DataError, Dataset, OptOut},
+    decisions::Watch,
+    egress::{Destination, Egress},
     files::{FileError, FolderLock},
     journal::{Journal, JournalError},
     ledger::{Budget, LedgerError, LedgerFile},
-    link::{ConnectError, Target},
+    link::{ConnectError, Proxy, ProxyError, Target},
+    live::{Live, LiveFile},
+    model::ModelFolder,
+    policy::Policy,
     recover::behind_journal,
     session::{Event, Recorded, Session, Start, restored},
     trainer::{Consenting, TorchTrainer, TrainError, Trainer},
@@ -42,6 +47,9 @@ pub enum StartError {
     /// The link.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// The way to the proxy.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// The state is older than what peers hold of it.
     #[error("{0}")]
     Restored(String),
@@ -76,23 +84,17 @@ impl Client {
             journal.append(&[Event::Restored { lost: lost.clone() }])?;
             return Err(StartError::Restored(restored(&lost)));
         }
-        let document = plan.document();
-        let most = document.task.max_records_per_patient as usize;
-        let records = Dataset::load(&config.data.source(), &document.task.labels, most)?;
-        check_delta(delta_of_patients(&document.privacy), policy.total_budget(), records.patients())?;
-        let test = match &config.evaluation {
-            Some(source) if document.evaluation.organization == identity.id => {
-                Some(Dataset::load(source, &document.task.labels, usize::MAX)?)
-            }
-            _ => None,
+        let trainer = trainer(&config, &policy, &identity, &plan, &model)?;
+        let route = config.route()?;
+        let destination = Destination {
+            coordinator: config.coordinator.clone(),
+            proxy: route.proxy().map(|proxy: &Proxy| proxy.address().to_owned()),
         };
-        let spec = trainer_spec(document, &config.training);
-        let trainer = TorchTrainer::new(&model, spec, &records, test.as_ref())?;
-        let trainer: Box<dyn Trainer> = match &config.data.opt_out {
-            Some(path) => Box::new(Consenting::new(trainer, OptOut::new(path.clone(), &records))),
-            None => Box::new(trainer),
-        };
-        let target = Target::new(&config.coordinator, &identity, roster.clone())?;
+        let egress = Egress::open(&config.state, &identity.id, destination, &plan, &spent)?;
+        let asks = config.approval.asks();
+        let decisions = Watch::new(&config.state, &identity, &plan.document().job, plan.digest(), asks);
+        let live = LiveFile::new(&state, Live::new(&plan, "starting"));
+        let target = Target::new(&config.coordinator, route, &identity, roster.clone())?;
         let session = Session::new(Start {
             identity: Arc::new(identity),
             roster,
@@ -107,8 +109,40 @@ impl Client {
             kept: kept_adapter(&state, &plan)?,
         })
         .map_err(StartError::Plan)?;
-        Ok((Self { target, plan, policy, session, journal, ledger, state, trainer }, lock))
+        let client =
+            Self { target, plan, policy, session, journal, ledger, egress, decisions, live, state, trainer };
+        Ok((client, lock))
     }
+}
+
+/// Opens the records, the test set if this organization evaluates, and the trainer over both.
+///
+/// # Errors
+///
+/// [`StartError`].
+pub fn trainer(
+    config: &Config,
+    policy: &Policy,
+    identity: &Identity,
+    plan: &VerifiedPlan,
+    model: &ModelFolder,
+) -> Result<Box<dyn Trainer>, StartError> {
+    let document = plan.document();
+    let most = document.task.max_records_per_patient as usize;
+    let records = Dataset::load(&config.data.source(), &document.task.labels, most)?;
+    check_delta(delta_of_patients(&document.privacy), policy.total_budget(), records.patients())?;
+    let test = match &config.evaluation {
+        Some(source) if document.evaluation.organization == identity.id => {
+            Some(Dataset::load(source, &document.task.labels, usize::MAX)?)
+        }
+        _ => None,
+    };
+    let spec = trainer_spec(document, &config.training);
+    let trainer = TorchTrainer::new(model, spec, &records, test.as_ref())?;
+    Ok(match &config.data.opt_out {
+        Some(path) => Box::new(Consenting::new(trainer, OptOut::new(path.clone(), &records))),
+        None => Box::new(trainer),
+    })
 }
 
 /// The session's journal in a job's folder.

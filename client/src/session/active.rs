@@ -65,6 +65,10 @@ impl Active {
         self.round == round && self.attempt == attempt
     }
 
+    pub(super) fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
     pub(super) fn chunks(&self) -> Option<Arc<Vec<Vec<u8>>>> {
         self.chunks.clone()
     }
@@ -95,6 +99,9 @@ impl Session {
     ) {
         let (round, attempt) = (message.round, message.attempt);
         let Some(step) = u8::try_from(message.step).ok().and_then(Step::from_number) else { return };
+        if self.halted.is_some() {
+            return;
+        }
         let Some(active) = self.active.as_mut().filter(|active| active.is(round, attempt)) else {
             return self.repeat(round, attempt, step, effects);
         };
@@ -210,7 +217,14 @@ impl Session {
         self.leave(effects);
     }
 
-    fn decline(&mut self, round: u32, attempt: u32, code: String, why: String, effects: &mut Vec<Effect>) {
+    pub(super) fn decline(
+        &mut self,
+        round: u32,
+        attempt: u32,
+        code: String,
+        why: String,
+        effects: &mut Vec<Effect>,
+    ) {
         let why = Check(&code).words(why);
         effects.push(Effect::Declined { round, attempt, code: code.clone(), why });
         let complaint = Vec::new();

@@ -192,6 +192,8 @@ pub struct Session {
     active: Option<Active>,
     /// Why this client joins nothing just now: a code and words.
     barred: Option<(&'static str, String)>,
+    /// Why it says nothing of any attempt until it is told otherwise: a code and words.
+    halted: Option<(&'static str, String)>,
     /// The last announcement that could not be answered because releases were still missing.
     pending: Option<wire::SignedAnnouncement>,
     connected: bool,
@@ -205,7 +207,6 @@ pub struct Session {
     evaluating: u32,
     evaluated_round: u32,
     evaluation: Option<wire::Evaluation>,
-    software: String,
     /// Whose hands mask the vector.
     threads: Threads,
 }
@@ -259,6 +260,7 @@ impl Session {
             proof,
             active: None,
             barred: None,
+            halted: None,
             pending: None,
             connected: false,
             fetching: false,
@@ -267,7 +269,6 @@ impl Session {
             evaluating: 0,
             evaluated_round: 0,
             evaluation: None,
-            software: env!("CARGO_PKG_VERSION").into(),
             threads: Threads::ONE,
         })
     }
@@ -318,6 +319,23 @@ impl Session {
         self.barred = why;
     }
 
+    /// Leaves the attempt under way at once, by a refusal with this code, joins nothing and says no word of an earlier one, until it is
+    /// called again with `None`: a person at this organization has decided so. Published sums are still applied, and peers' questions
+    /// answered.
+    pub fn halt(&mut self, why: Option<(&'static str, String)>, rng: &mut impl CryptoRng) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.halted = why;
+        if let Some((code, why)) = self.halted.clone() {
+            if let Some(active) = &self.active {
+                let (round, attempt) = (active.round, active.attempt());
+                self.decline(round, attempt, code.into(), why, &mut effects);
+            }
+            // One that waits for witnesses is declined too, so that nobody waits for it.
+            self.announced(rng, &mut effects);
+        }
+        effects
+    }
+
     /// The adapter after the last applied round, and that round (0: none).
     pub fn applied(&self) -> (u32, &Arc<AdapterState>) {
         (self.applied_round, &self.state)
@@ -334,13 +352,7 @@ impl Session {
     }
 
     fn hello(&self) -> wire::Hello {
-        wire::Hello {
-            protocol_version: PROTOCOL_VERSION,
-            roster_digest: self.roster.digest().0.to_vec(),
-            plan_digest: self.plan.digest().0.to_vec(),
-            applied_round: self.applied_round,
-            software: self.software.clone(),
-        }
+        hello(&self.roster, &self.plan, self.applied_round)
     }
 
     fn heard(&mut self, heard: Heard, rng: &mut impl CryptoRng, effects: &mut Vec<Effect>) {
@@ -483,6 +495,9 @@ impl Session {
             let why = Check(code).words(why);
             [Effect::Declined { round, attempt, code: code.into(), why }, Effect::Say(Say::Refusal(refusal))]
         };
+        if let Some((code, why)) = &self.halted {
+            return effects.extend(decline(code, why.clone()));
+        }
         if (round, attempt) < self.recorded.fence {
             let (r, a) = self.recorded.fence;
             let why = format!("attempts only go forward, and round {r} attempt {a} was accepted already");
@@ -558,6 +573,17 @@ impl Session {
         if self.active.take().is_some() {
             effects.push(Effect::StopTraining);
         }
+    }
+}
+
+/// The greeting of a connection.
+pub(crate) fn hello(roster: &VerifiedRoster, plan: &VerifiedPlan, applied_round: u32) -> wire::Hello {
+    wire::Hello {
+        protocol_version: PROTOCOL_VERSION,
+        roster_digest: roster.digest().0.to_vec(),
+        plan_digest: plan.digest().0.to_vec(),
+        applied_round,
+        software: env!("CARGO_PKG_VERSION").into(),
     }
 }
 

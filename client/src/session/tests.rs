@@ -996,6 +996,37 @@ fn an_organizations_own_hours_keep_it_from_joining() {
 }
 
 #[test]
+fn whoever_is_halted_leaves_at_once_by_a_refusal_and_says_no_word_more() {
+    let halt = |client: &mut Client, why: Option<&'static str>| {
+        let why = why.map(|code| (code, "Dr Ada decided so".to_owned()));
+        let effects = client.session.halt(why, &mut client.rng);
+        assert!(!effects.iter().any(|it| matches!(it, Effect::Record(_) | Effect::Debit(_))), "{effects:?}");
+        words(&effects)
+    };
+    // Before the first step, with an attempt under way, and with its vote recorded: by now the masks may come off only with its answer.
+    let mut client = Client::new();
+    assert!(halt(&mut client, Some("paused")).is_empty(), "nothing is under way");
+    assert_declined(&client.announce(1, 1), "paused");
+    assert!(halt(&mut client, None).is_empty());
+    assert_eq!(
+        words(&client.announce(1, 1)),
+        ["record joined", "say 1", "train"],
+        "it was not accepted before"
+    );
+    assert_eq!(halt(&mut client, Some("stopped")), ["refuse stopped", "stop training"]);
+    assert_declined(&client.announce(1, 2), "stopped");
+
+    let Through { mut client, mut others, effects, .. } = through(1, 1, 4);
+    let vote = said(effects.last().unwrap(), 4);
+    let next = others.next(&client.consortium, &vote);
+    assert_eq!(halt(&mut client, Some("left")), ["refuse left", "stop training"]);
+    assert!(client.hear(Heard::Protocol(next)).is_empty(), "no answer, although it has voted");
+    client.session.handle(Input::Disconnected, &mut client.rng);
+    client.connect(0);
+    assert_declined(&client.announce(1, 1), "left");
+}
+
+#[test]
 fn words_and_sizes_do_not_depend_on_the_data() {
     // The same client and coordinator twice; only what was trained differs, from a lot of nobody to the largest there is.
     let run = |fill: u32| {
