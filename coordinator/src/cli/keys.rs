@@ -36,6 +36,16 @@ pub(super) struct Keygen {
 }
 
 impl Keygen {
+    /// Where the private file goes.
+    pub(super) fn private(&self) -> PathBuf {
+        self.out.join("identity.toml")
+    }
+
+    /// Whether JSON is asked for.
+    pub(super) fn json(&self) -> bool {
+        self.json
+    }
+
     pub(super) fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
         let (private, public) = (self.out.join("identity.toml"), self.out.join("party.toml"));
         make_folder(&self.out)?;
@@ -71,7 +81,8 @@ impl Keygen {
     }
 }
 
-fn make_folder(folder: &std::path::Path) -> Result<(), Failure> {
+/// Makes a folder that only its owner can look into.
+pub(super) fn make_folder(folder: &std::path::Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()
         .recursive(true)

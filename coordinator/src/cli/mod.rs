@@ -11,6 +11,7 @@ mod connect;
 mod failure;
 mod json;
 mod keys;
+mod org;
 mod paint;
 mod plan;
 mod privacy;
@@ -62,6 +63,8 @@ pub struct Cli {
 enum Command {
     Keygen(keys::Keygen),
     #[command(subcommand)]
+    Org(org::Org),
+    #[command(subcommand)]
     Roster(roster::Roster),
     Sign(sign::Sign),
     #[command(subcommand)]
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
     match cli.command {
         Command::Keygen(command) => command.run(out),
+        Command::Org(command) => command.run(out),
         Command::Roster(command) => command.run(out),
         Command::Sign(command) => command.run(out),
         Command::Plan(command) => command.run(out),
