@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use consilium_client::data::{DataConfig, Dataset};
-use consilium_client::model::{AdapterSpec, ModelFolder, Pooling, adapter_tensors};
-use consilium_client::trainer::{LocalRecipe, TorchModel, Trained, TrainerSpec};
+use consilium_client::model::{AdapterSpec, ModelFolder, Pooling, TargetModules, TaskKind, adapter_tensors};
+use consilium_client::trainer::{Base, Device, LocalRecipe, TorchModel, Trained, TrainerSpec};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -45,7 +45,7 @@ fn measure(
     lot: usize,
 ) -> Result<(), Failure> {
     let layers: Vec<u32> = (first..folder.config().layers as u32).collect();
-    let targets = if layers.is_empty() { vec![] } else { vec!["query".to_owned(), "value".to_owned()] };
+    let targets = if layers.is_empty() { TargetModules::default() } else { ["query", "value"].into() };
     let name = if layers.is_empty() { "head only".to_owned() } else { format!("{first} and up") };
     let adapter = AdapterSpec {
         rank: 8,
@@ -53,15 +53,26 @@ fn measure(
         use_rslora: false,
         target_modules: targets,
         layers: Some(layers),
+        dropout: 0.0,
         pooling: Pooling::Mean,
         max_tokens: 64,
+        task: TaskKind::SingleLabel,
         labels: labels.len(),
+        class_weights: Vec::new(),
     };
     let start = adapter_tensors(folder.config(), &adapter)?
         .into_iter()
         .map(|tensor| (tensor.name.clone(), vec![0.01; tensor.elements()]))
         .collect();
-    let spec = TrainerSpec { adapter, trained: Trained::FFA, cache_bytes: 1 << 30, threads: 1 };
+    let spec = TrainerSpec {
+        adapter,
+        trained: Trained::FFA,
+        cache_bytes: 1 << 30,
+        threads: 1,
+        max_physical_batch: 48,
+        base: Base::F32,
+        device: Device::Cpu,
+    };
     let model = TorchModel::load(folder, spec)?;
     let mut prepared = model.prepare(data)?;
     // Every k-th patient, so that all lengths and labels are there.

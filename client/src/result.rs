@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `adapter/` | the LoRA factors as a PEFT folder for the bare encoder; absent if the plan trains the head alone |
-//! | `head.safetensors` | the classifier head |
+//! | `head.safetensors` | the classifier head; absent, as `labels.txt`, if the next token is learned |
 //! | `labels.txt` | the labels, one a line, in the order of the head's rows |
 //! | `manifest.json` | where it comes from: plan, roster, round, model, files with their digests, and the privacy it cost with every number that a recomputation of `ε` needs |
 //! | `manifest.json.sig` | the organization's signature over the manifest |
@@ -16,7 +16,7 @@ use std::{
 };
 
 use consilium_crypto::{digest::Digest, release::AdapterState, sign::sign};
-use consilium_proto::plan::PrivacyUnit;
+use consilium_proto::plan::{PrivacyUnit, TaskKind};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -71,7 +71,11 @@ pub fn write_files(folder: &Path, loaded: &Loaded, values: &AdapterTensors) -> R
     let (config, spec) = (loaded.model.config(), adapter_spec(plan));
     fs::create_dir_all(folder).map_err(|source| FileError::io("create", folder, source))?;
     if !spec.target_modules.is_empty() {
-        export::write_peft_folder(&folder.join(ADAPTER), &plan.model.name, config, &spec, values)?;
+        let base = Some(loaded.model.digests().weights);
+        export::write_peft_folder(&folder.join(ADAPTER), &plan.model.name, config, &spec, values, base)?;
+    }
+    if plan.task.kind == TaskKind::NextToken {
+        return Ok(());
     }
     export::write_head(&folder.join(HEAD), config, &spec, values)?;
     let labels: String = plan.task.labels.iter().map(|label| format!("{label}\n")).collect();
@@ -124,9 +128,14 @@ pub fn read_files(
     } else {
         return Err(ResultError::NoAdapter { path: adapter.to_path_buf() });
     };
-    let head = export::read_head(head.unwrap_or(&beside), config, &spec)?;
-    let factors =
-        if head_only { AdapterTensors::new() } else { export::read_peft_folder(&folder, config, &spec)? };
+    let head = match spec.task {
+        TaskKind::NextToken => AdapterTensors::new(),
+        _ => export::read_head(head.unwrap_or(&beside), config, &spec)?,
+    };
+    let factors = match head_only {
+        true => AdapterTensors::new(),
+        false => export::read_peft_folder(&folder, config, &spec, Some(loaded.model.digests().weights))?,
+    };
     Ok(factors.iter().chain(head.iter()).map(|(name, values)| (name.to_owned(), values.to_vec())).collect())
 }
 

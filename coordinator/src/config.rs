@@ -10,7 +10,7 @@ use std::{
 use consilium_crypto::digest::Digest;
 use consilium_proto::{
     identity::{Identity, IdentityError},
-    plan::{Plan, PlanError, VerifiedPlan},
+    plan::{MAX_START_BYTES, Plan, PlanError, VerifiedPlan},
     roster::VerifiedRoster,
     signed::{SignatureError, Signatures},
 };
@@ -143,6 +143,8 @@ impl Config {
         }
         let (plan_text, plan_signatures) = signed(&folder.join(&config.plan))?;
         let plan = Plan::verify(&plan_text, &plan_signatures, &roster).map_err(Box::new)?;
+        let start = start(&folder.join(&config.plan), &plan)?;
+        let plan = plan.begin_from(start.as_deref()).map_err(Box::new)?;
         Ok(Loaded {
             listen: config.listen,
             state: folder.join(&config.state),
@@ -166,6 +168,26 @@ fn signed(path: &Path) -> Result<(String, Signatures), ConfigError> {
     let signatures = Signatures::parse(&read(&beside)?)
         .map_err(|source| ConfigError::Signatures { path: beside.clone(), source })?;
     Ok((read(path)?, signatures))
+}
+
+/// The values that the plan's adapter goes on from, beside the plan; nothing if it names none, or if the file is not there.
+fn start(plan: &Path, verified: &VerifiedPlan) -> Result<Option<Vec<u8>>, ConfigError> {
+    if verified.document().adapter.start.is_none() {
+        return Ok(None);
+    }
+    let mut path = plan.as_os_str().to_owned();
+    path.push(".start");
+    let path = PathBuf::from(path);
+    let io = |source| ConfigError::Read { path: path.clone(), source };
+    if !path.is_file() {
+        return Ok(None);
+    }
+    // One byte more than allowed: the plan refuses what is too large.
+    let mut bytes = Vec::new();
+    let file = fs::File::open(&path).map_err(io)?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_START_BYTES + 1), &mut bytes)
+        .map_err(io)?;
+    Ok(Some(bytes))
 }
 
 #[cfg(test)]

@@ -89,10 +89,9 @@ impl ReleaseRefused {
 ///
 /// # Errors
 ///
-/// None for a verified plan; the type says so because the arithmetic is checked.
+/// A plan that goes on from a file which was not read ([`VerifiedPlan::begin_from`]); otherwise none for a verified plan.
 pub fn initial_state(plan: &VerifiedPlan) -> Result<AdapterState, consilium_crypto::release::ReleaseError> {
-    let derived = plan.derived();
-    AdapterState::initial(&derived.manifest, &plan.document().adapter.seed.0, derived.optimizer)
+    plan.initial()
 }
 
 /// Applies a ring sum (packed bytes) of `survivors` organizations to `state`; returns the metrics that rode along. On an

@@ -115,7 +115,7 @@ fn plan(scenario: &Scenario, study: &Study, roster: Digest) -> Result<Plan, Refu
         rounds: scenario.rounds,
         arithmetic: ARITHMETIC_VERSION,
         model,
-        task: Task { labels: Vec::new(), max_records_per_patient: 1 },
+        task: Task { labels: Vec::new(), max_records_per_patient: 1, ..Task::default() },
         cohort: Cohort {
             organizations: scenario.organizations,
             colluders: scenario.colluders(),

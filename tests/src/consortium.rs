@@ -207,7 +207,11 @@ fn plan(roster: Digest, shape: &Shape) -> Plan {
             pooling: Pooling::Mean,
             max_tokens: 16,
         },
-        task: Task { labels: LABELS.map(str::to_owned).to_vec(), max_records_per_patient: 1 },
+        task: Task {
+            labels: LABELS.map(str::to_owned).to_vec(),
+            max_records_per_patient: 1,
+            ..Task::default()
+        },
         cohort: Cohort { organizations: 5, colluders: 1, min_survivors: 4, allow_no_colluders: false },
         privacy: Privacy {
             unit: PrivacyUnit::Patient,
@@ -247,8 +251,10 @@ fn plan(roster: Digest, shape: &Shape) -> Plan {
             rank: 4,
             alpha: 8.0,
             rslora: false,
-            target_modules: vec!["query".into(), "value".into()],
+            target_modules: ["query", "value"].into(),
             layers: Some(vec![1]),
+            dropout: 0.0,
+            start: None,
             seed: Digest([7; 32]),
             tensors,
         },

@@ -163,8 +163,10 @@ fn look(path: &Path, report: &mut Report) -> Option<()> {
     let paths = report
         .note("paths", config.check_paths(&plan), |()| "data and test set are where the config says".into());
     paths?;
-    let (labels, most) = (&plan.document().task.labels, plan.document().task.max_records_per_patient);
-    let data = report.note("data", Dataset::load(&config.data.source(), labels, most as usize), |data| {
+    let task = &plan.document().task;
+    let most = task.max_records_per_patient;
+    let load = |source: &_, most| Dataset::load_for(source, task.kind, &task.labels, most);
+    let data = report.note("data", load(&config.data.source(), most as usize), |data| {
         let (records, patients, dropped) = (data.len(), data.patients(), data.dropped());
         format!("{records} records of {patients} patients; {dropped} above the plan's {most} a patient are left out")
     });
@@ -177,9 +179,7 @@ fn look(path: &Path, report: &mut Report) -> Option<()> {
         );
     }
     if let Some(evaluation) = &config.evaluation {
-        report.note("test set", Dataset::load(evaluation, labels, usize::MAX), |data| {
-            format!("{} records", data.len())
-        });
+        report.note("test set", load(evaluation, usize::MAX), |data| format!("{} records", data.len()));
     }
     report.outlook = Some(outlook(&config, &policy, &roster, &plan, &data?, &ledger?));
     Some(())

@@ -32,5 +32,6 @@ pub(crate) fn training_set(loaded: &Loaded, path: &Path) -> Result<Dataset, Fail
 
 fn by(loaded: &Loaded, columns: DataConfig, path: &Path, most: usize) -> Result<Dataset, Failure> {
     let source = DataConfig { path: path.to_path_buf(), ..columns };
-    Ok(Dataset::load(&source, &loaded.plan.document().task.labels, most)?)
+    let task = &loaded.plan.document().task;
+    Ok(Dataset::load_for(&source, task.kind, &task.labels, most)?)
 }

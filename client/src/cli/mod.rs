@@ -14,6 +14,7 @@ mod failure;
 mod keygen;
 mod ledger;
 mod logging;
+mod merge;
 mod metrics;
 mod output;
 mod plan;
@@ -155,6 +156,12 @@ enum Command {
         (a PEFT folder), head.safetensors, labels.txt and a signed manifest.json."
     )]
     Export(export::Export),
+    /// Write a base model with an adapter inside it, for programs that know nothing of adapters.
+    #[command(
+        after_help = "Example:\n  consilium-client merge --model models/smollm2 --adapter result/adapter --out merged\n\nThe sum is \
+        rounded to the model's own element type. An adapter that names other base weights is refused."
+    )]
+    Merge(merge::Merge),
 }
 
 /// A command that needs the configuration.
@@ -216,6 +223,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(command) => command.run(),
         Command::Baseline(command) => command.run(),
         Command::Export(command) => command.run(),
+        Command::Merge(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,12 +1,12 @@
 //! From the plan's words to the trainer's, and whether the plan's tensors are those of its model.
 
 use consilium_crypto::release::AdapterState;
-use consilium_proto::plan::{AdapterMode, Plan, Pooling, Privacy, PrivacyUnit};
+use consilium_proto::plan::{AdapterMode, Plan, Privacy, PrivacyUnit};
 use thiserror::Error;
 
 use super::{ConfigError, Training};
 use crate::{
-    model::{self, AdapterSpec, AdapterTensors, EncoderConfig, adapter_tensors},
+    model::{AdapterSpec, AdapterTensors, ModelConfig, adapter_tensors},
     trainer::{Trained, TrainerSpec},
 };
 
@@ -19,12 +19,12 @@ pub fn adapter_spec(plan: &Plan) -> AdapterSpec {
         use_rslora: adapter.rslora,
         target_modules: adapter.target_modules.clone(),
         layers: adapter.layers.clone(),
-        pooling: match plan.model.pooling {
-            Pooling::Mean => model::Pooling::Mean,
-            Pooling::Cls => model::Pooling::Cls,
-        },
+        dropout: adapter.dropout,
+        pooling: plan.model.pooling,
         max_tokens: plan.model.max_tokens as usize,
+        task: plan.task.kind,
         labels: plan.task.labels.len(),
+        class_weights: plan.task.class_weights.clone(),
     }
 }
 
@@ -42,6 +42,9 @@ pub fn trainer_spec(plan: &Plan, training: &Training) -> TrainerSpec {
         trained: trained(plan),
         cache_bytes: training.cache_bytes(),
         threads: training.threads,
+        max_physical_batch: training.max_physical_batch,
+        base: training.base,
+        device: training.device,
     }
 }
 
@@ -52,7 +55,7 @@ pub fn trainer_spec(plan: &Plan, training: &Training) -> TrainerSpec {
 ///
 /// [`ConfigError::Model`] when the adapter does not fit the model at all; [`ConfigError::Tensors`] naming the first tensor
 /// that differs.
-pub fn check_tensors(plan: &Plan, model: &EncoderConfig) -> Result<(), ConfigError> {
+pub fn check_tensors(plan: &Plan, model: &ModelConfig) -> Result<(), ConfigError> {
     let expected = adapter_tensors(model, &adapter_spec(plan))?;
     let refuse =
         |tensor: &str, problem: String| Err(ConfigError::Tensors { tensor: tensor.to_owned(), problem });

@@ -11,7 +11,7 @@ use consilium_proto::{
     identity::Identity,
     ids::Id,
     pinning::day_of,
-    plan::{Plan, VerifiedPlan},
+    plan::{MAX_START_BYTES, Plan, VerifiedPlan},
     roster::{
         Party, RosterError, Unlisted, VerifiedRoster,
         chain::{self, Seen, Version},
@@ -197,8 +197,15 @@ impl Config {
         let path = &self.plan;
         exists("plan", "job plan", path, "; it comes from whoever proposes the job")?;
         let text = files::read_text(path, MAX_DOCUMENT_BYTES as u64)?;
-        Plan::verify(&text, &signatures(path)?, roster)
-            .map_err(|source| ConfigError::Plan { path: path.clone(), source })
+        let refused = |source| ConfigError::Plan { path: path.clone(), source };
+        let plan = Plan::verify(&text, &signatures(path)?, roster).map_err(refused)?;
+        let start = match plan.document().adapter.start {
+            Some(_) if start_path(path).is_file() => {
+                Some(files::read_bytes(&start_path(path), MAX_START_BYTES)?)
+            }
+            _ => None,
+        };
+        plan.begin_from(start.as_deref()).map_err(refused)
     }
 
     /// Reads this organization's policy; one that forbids nothing, if it has none.
@@ -290,6 +297,13 @@ impl Config {
 pub fn signature_path(document: &Path) -> PathBuf {
     let mut name = OsString::from(document.as_os_str());
     name.push(".sig");
+    PathBuf::from(name)
+}
+
+/// The file from which a plan's adapter goes on: the plan's own name with `.start` added.
+fn start_path(plan: &Path) -> PathBuf {
+    let mut name = OsString::from(plan.as_os_str());
+    name.push(".start");
     PathBuf::from(name)
 }
 

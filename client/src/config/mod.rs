@@ -34,6 +34,7 @@ use crate::{
     files,
     ledger::LEDGER_FILE,
     link::{Proxy, ProxyError, Route},
+    trainer::{Base, Device},
 };
 
 /// Largest config file that is read, bytes.
@@ -97,7 +98,9 @@ pub struct Data {
     pub path: PathBuf,
     /// Column with the text.
     pub text_column: String,
-    /// Column with the label, spelled as in the plan's label list.
+    /// Column with the label, spelled as in the plan's label list; where a text may have several, `;` separates them, and nothing stands for none.
+    /// Absent: there are no labels, because the plan learns the next token.
+    #[serde(default)]
     pub label_column: String,
     /// Column with the patient's id. Records of one patient under two ids are protected as if they were two patients: less.
     pub patient_column: String,
@@ -143,7 +146,8 @@ pub struct ProxyConfig {
     pub credentials: Option<PathBuf>,
 }
 
-/// `[training]`: how this machine trains. Nothing here changes a result, only how long it takes and what it needs.
+/// `[training]`: how this machine trains. Nothing here changes a result (`base` and `device`: beyond the last digits of this organization's
+/// own gradients), only how long it takes and what it needs.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Training {
@@ -153,6 +157,14 @@ pub struct Training {
     /// Most memory for states of the frozen layers, MiB. 0 computes them anew in every round; with room for all records
     /// (tokens × hidden size × 4 bytes each) a round takes about half the time.
     pub cache_mib: u64,
+    /// Most records whose gradients are in memory together, 1 to 65,536. Fewer need less memory (`4 × trained parameters` bytes each) and
+    /// more time; the result is the same to the last bit.
+    pub max_physical_batch: u32,
+    /// How the frozen base model is held: `"f32"`, or `"bf16"`, which takes half the memory and, where the processor multiplies it by
+    /// itself, a fraction of the time. Gradients then carry three digits, far above the noise.
+    pub base: Base,
+    /// `"cpu"`, or `"cuda:0"` with a libtorch built for CUDA.
+    pub device: Device,
 }
 
 impl Training {
@@ -160,6 +172,8 @@ impl Training {
     pub const DEFAULT_THREADS: u32 = 1;
     /// Cache unless the config says otherwise, MiB: room for 25,000 short texts of a small encoder.
     pub const DEFAULT_CACHE_MIB: u64 = 512;
+    /// Records together unless the config says otherwise: as many as a block of short texts holds.
+    pub const DEFAULT_PHYSICAL_BATCH: u32 = 48;
 
     /// [`Training::cache_mib`] in bytes.
     pub fn cache_bytes(&self) -> u64 {
@@ -169,7 +183,13 @@ impl Training {
 
 impl Default for Training {
     fn default() -> Self {
-        Self { threads: Self::DEFAULT_THREADS, cache_mib: Self::DEFAULT_CACHE_MIB }
+        Self {
+            threads: Self::DEFAULT_THREADS,
+            cache_mib: Self::DEFAULT_CACHE_MIB,
+            max_physical_batch: Self::DEFAULT_PHYSICAL_BATCH,
+            base: Base::default(),
+            device: Device::default(),
+        }
     }
 }
 
@@ -253,6 +273,8 @@ impl Config {
         )?;
         let (threads, cache) = (self.training.threads, self.training.cache_mib);
         rule((1..=256).contains(&threads), "training.threads", &threads, "it must be 1 to 256")?;
+        let batch = self.training.max_physical_batch;
+        rule((1..=65_536).contains(&batch), "training.max_physical_batch", &batch, "it must be 1 to 65536")?;
         rule(cache <= 1 << 20, "training.cache_mib", &cache, "it must be at most 1048576, a tebibyte")
     }
 

@@ -32,7 +32,7 @@ fn everything_that_fits_together_loads() {
     assert_eq!(loaded.plan.document().job, id("demo"));
     assert_eq!(loaded.config.state, consortium.path("site-1-state"), "relative to the config file");
     assert_eq!(loaded.config.ledger(), consortium.path("site-1-state/ledger.journal"));
-    assert_eq!(loaded.config.training, Training { threads: 1, cache_mib: 512 });
+    assert_eq!(loaded.config.training, Training { threads: 1, cache_mib: 512, ..Training::default() });
     assert_eq!((loaded.config.log, loaded.policy.total_budget()), (LogFormat::Json, None));
     assert!(!consortium.path("site-1-state").exists(), "loading creates nothing");
     let spec = adapter_spec(loaded.plan.document());
@@ -50,7 +50,7 @@ fn the_shipped_example_is_what_this_version_reads() {
     // And it shows every field there is: an unknown one makes serde list the known ones.
     let text = fs::read_to_string(&path).unwrap();
     for (section, known) in
-        [("", 16), ("[proxy]\n", 2), ("[data]\n", 6), ("[training]\n", 2), ("[output]\n", 1)]
+        [("", 16), ("[proxy]\n", 2), ("[data]\n", 6), ("[training]\n", 5), ("[output]\n", 1)]
     {
         let bent = text.replacen(section, &format!("{section}zzz = 1\n"), 1);
         let message = toml::from_str::<Config>(&bent).unwrap_err().message().to_owned();
@@ -329,4 +329,51 @@ fn a_revoked_key_of_its_own_is_named() {
     refused(&consortium, &["site-1 has revoked the signing key", "next version"]);
     fs::write(consortium.path("roster.toml.revoked"), "site-2 1 zz zz\n").unwrap();
     refused(&consortium, &["roster.toml.revoked", "line 1"]);
+}
+
+/// A safetensors file of one tensor.
+fn one_tensor(name: &str, shape: &[usize], value: f32) -> Vec<u8> {
+    let bytes: Vec<u8> = (0..shape.iter().product()).flat_map(|_| value.to_le_bytes()).collect();
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.to_vec(), &bytes).unwrap();
+    safetensors::serialize([(name, view)], None).unwrap()
+}
+
+#[test]
+fn a_job_goes_on_from_the_values_that_its_plan_names() {
+    const B: &str = "base_model.model.encoder.layer.1.attention.self.query.lora_B.weight";
+    let file = one_tensor(B, &[32, 4], 0.5);
+    let founded = |file: &[u8]| {
+        let digest = Digest::of(file);
+        let consortium = Consortium::with(|draft| draft.plan.adapter.start = Some(digest));
+        fs::write(consortium.path("plan.toml.start"), file).unwrap();
+        consortium
+    };
+    let consortium = founded(&file);
+    let load = || Loaded::load(&consortium.path("site-1.toml"), today());
+    let started = consilium_proto::release::initial_state(&load().unwrap().plan).unwrap();
+    let plain = Consortium::new();
+    let drawn = Loaded::load(&plain.path("site-1.toml"), today()).unwrap();
+    let drawn = consilium_proto::release::initial_state(&drawn.plan).unwrap();
+    for ((tensor, values), (_, before)) in started.tensors().zip(drawn.tensors()) {
+        if tensor.name == B {
+            assert!(values.iter().all(|&value| value == 0.5));
+        } else {
+            assert_eq!(values, before, "{}", tensor.name);
+        }
+    }
+    fs::write(consortium.path("plan.toml.start"), one_tensor(B, &[32, 4], 0.25)).unwrap();
+    let error = load().unwrap_err().to_string();
+    assert!(error.contains("adapter.start") && error.contains("fetch the one that was signed"), "{error}");
+    fs::remove_file(consortium.path("plan.toml.start")).unwrap();
+    let error = load().unwrap_err().to_string();
+    assert!(error.contains("is not beside the plan, PLAN.start"), "{error}");
+    for (file, expected) in [
+        (one_tensor(B, &[4, 32], 0.5), "is F32 [4, 32], expected F32 [32, 4]"),
+        (one_tensor("head.bios", &[3], 0.5), "`head.bios` is not one of this adapter's"),
+        (one_tensor("head.bias", &[3], f32::NAN), "element 0 is not a finite number"),
+        (b"not a safetensors file".to_vec(), "not sound safetensors"),
+    ] {
+        let error = Loaded::load(&founded(&file).path("site-1.toml"), today()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}\n  should say: {expected}");
+    }
 }

@@ -20,7 +20,8 @@ fn read_from(config: &DataConfig, input: impl Read, grouping: &mut Grouping<'_>)
     while reader.read_byte_record(&mut record).map_err(|error| failed(config, error))? {
         let place = Place::Line(record.position().map_or(0, csv::Position::line));
         let mut row = [None; 3];
-        for ((slot, &column), name) in row.iter_mut().zip(&columns).zip(wanted(config)) {
+        for ((slot, column), name) in row.iter_mut().zip(&columns).zip(wanted(config)) {
+            let Some(column) = *column else { continue };
             let bytes = record.get(column).unwrap_or_default();
             *slot = Some(str::from_utf8(bytes).map_err(|_| DataError::NotUtf8 {
                 file: config.path.clone(),
@@ -33,16 +34,16 @@ fn read_from(config: &DataConfig, input: impl Read, grouping: &mut Grouping<'_>)
     Ok(())
 }
 
-fn columns(config: &DataConfig, head: &ByteRecord) -> Result<[usize; 3], DataError> {
+fn columns(config: &DataConfig, head: &ByteRecord) -> Result<[Option<usize>; 3], DataError> {
     let names: Vec<String> = head
         .iter()
         .map(|name| String::from_utf8_lossy(name).trim_start_matches('\u{feff}').trim().to_owned())
         .collect();
-    let mut columns = [0; 3];
-    for (slot, column) in columns.iter_mut().zip(wanted(config)) {
+    let mut columns = [None; 3];
+    for (slot, column) in columns.iter_mut().zip(wanted(config)).filter(|(_, column)| !column.is_empty()) {
         let mut places = names.iter().enumerate().filter(|(_, name)| *name == column);
         *slot = match (places.next(), places.next()) {
-            (Some((index, _)), None) => index,
+            (Some((index, _)), None) => Some(index),
             (Some(_), Some(_)) => {
                 return Err(DataError::ColumnTwice { column: column.to_owned() });
             }

@@ -57,6 +57,12 @@ pub enum DataError {
         /// The columns that are there, shortened.
         found: Vec<String>,
     },
+    /// The plan learns labels, and the configuration names no column for them.
+    #[error("data file {}: label_column is not named in the client's config, and the plan learns labels; name it", file.display())]
+    NoLabelColumn {
+        /// The file.
+        file: PathBuf,
+    },
     /// A column name appears twice, in the file's head or in the configuration.
     #[error(
         "data: column `{column}` is named twice; text, label and patient must be three columns with names of their own"

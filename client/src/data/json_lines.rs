@@ -1,4 +1,5 @@
-//! JSON Lines: one object a line, UTF-8; blank lines are skipped. Labels and ids may be whole numbers; they are read as their decimal text.
+//! JSON Lines: one object a line, UTF-8; blank lines are skipped. Labels and ids may be whole numbers; they are read as their decimal
+//! text. Where a text may have several labels, they may be a list.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -6,7 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 
 use serde_json::{Map, Value};
 
-use super::{DataConfig, DataError, Grouping, MAX_TEXT_BYTES, Place, shortened, wanted};
+use super::{DataConfig, DataError, Grouping, MAX_TEXT_BYTES, Place, SEPARATOR, TaskKind, shortened, wanted};
 
 /// Longest line, in bytes: a text with every byte escaped, and other columns.
 const MAX_LINE_BYTES: u64 = 8 * MAX_TEXT_BYTES as u64;
@@ -39,10 +40,33 @@ pub(super) fn read(config: &DataConfig, grouping: &mut Grouping<'_>) -> Result<(
             .map_err(|error| malformed(format!("is not one JSON object (column {})", error.column())))?;
         let mut row = [None, None, None];
         for (index, (slot, column)) in row.iter_mut().zip(wanted(config)).enumerate() {
-            *slot = field(config, place, column, &object, index > 0)?;
+            if column.is_empty() {
+                continue;
+            }
+            let list = index == 1 && grouping.task == TaskKind::MultiLabel;
+            *slot = match object.get(column).filter(|_| list) {
+                Some(Value::Array(labels)) => Some(Cow::Owned(joined(config, place, column, labels)?)),
+                _ => field(config, place, column, &object, index > 0)?,
+            };
         }
         grouping.add(place, [row[0].as_deref(), row[1].as_deref(), row[2].as_deref()])?;
     }
+}
+
+/// A list of labels, as the other formats have it.
+fn joined(config: &DataConfig, place: Place, column: &str, labels: &[Value]) -> Result<String, DataError> {
+    let each = labels.iter().map(|label| match label {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Ok(number.to_string()),
+        _ => Err(DataError::WrongType {
+            file: config.path.clone(),
+            place,
+            column: column.to_owned(),
+            found: "a list of something else than labels",
+            integers: true,
+        }),
+    });
+    Ok(each.collect::<Result<Vec<_>, _>>()?.join(&SEPARATOR.to_string()))
 }
 
 fn field<'o>(

@@ -20,6 +20,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use consilium_proto::plan::TaskKind;
 use serde::{Deserialize, Serialize};
 
 pub use error::DataError;
@@ -29,6 +30,8 @@ pub use opt_out::{OptOut, OptOutError};
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Longest label or patient id, in bytes.
 pub const MAX_ID_BYTES: usize = 1 << 10;
+/// Between two labels of one text; no label of a plan that allows several contains it.
+const SEPARATOR: char = ';';
 /// Most records of one file.
 pub const MAX_RECORDS: usize = 50_000_000;
 
@@ -40,19 +43,21 @@ pub struct DataConfig {
     pub path: PathBuf,
     /// Column with the text.
     pub text_column: String,
-    /// Column with the label, spelled as in the plan's label list.
+    /// Column with the label, spelled as in the plan's label list; where a text may have several, `;` separates them, and nothing stands for none.
+    /// Absent: there are no labels, because the plan learns the next token.
+    #[serde(default)]
     pub label_column: String,
     /// Column with the patient's id. Two records of one patient must carry the same id, or each is protected only alone.
     pub patient_column: String,
 }
 
-/// One record: a text and its label.
+/// One record: a text and its labels.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     /// The text.
     pub text: String,
-    /// Index into the plan's label list.
-    pub label: u32,
+    /// Indices into the plan's label list, ascending: one with `single-label`, any number with `multi-label`, none with `next-token`.
+    pub labels: Vec<u32>,
 }
 
 /// Records grouped by patient. Patients are numbered from 0 in order of first appearance.
@@ -78,21 +83,41 @@ impl fmt::Debug for Dataset {
 }
 
 impl Dataset {
-    /// Reads the file. `labels` is the plan's list; `max_records_per_patient` is its `R`, at least 1.
+    /// Reads a file in which every text has one label. `labels` is the plan's list; `max_records_per_patient` is its `R`, at least 1.
     ///
     /// # Errors
-    /// [`DataError`], naming file, row, column, value and cure: no such file or column, an unknown extension, a missing or empty
-    /// text, label or id, a label that is not in the list, a field that is too large or not UTF-8, no records at all.
+    /// As [`Dataset::load_for`].
     pub fn load(
         config: &DataConfig,
         labels: &[String],
         max_records_per_patient: usize,
     ) -> Result<Self, DataError> {
-        let mut grouping = Grouping::new(config, labels, max_records_per_patient)?;
-        match Format::of(config)? {
-            Format::Csv => delimited::read(config, &mut grouping)?,
-            Format::JsonLines => json_lines::read(config, &mut grouping)?,
-            Format::Parquet => parquet_rows::read(config, &mut grouping)?,
+        Self::load_for(config, TaskKind::SingleLabel, labels, max_records_per_patient)
+    }
+
+    /// Reads the file for a task. `labels` is the plan's list; `max_records_per_patient` is its `R`, at least 1.
+    ///
+    /// # Errors
+    /// [`DataError`], naming file, row, column, value and cure: no such file or column, an unknown extension, a missing or empty
+    /// text, label or id, a label that is not in the list, a field that is too large or not UTF-8, no records at all.
+    pub fn load_for(
+        config: &DataConfig,
+        task: TaskKind,
+        labels: &[String],
+        max_records_per_patient: usize,
+    ) -> Result<Self, DataError> {
+        let mut config = config.clone();
+        if task == TaskKind::NextToken {
+            // Whatever it names is not looked at.
+            config.label_column.clear();
+        } else if config.label_column.is_empty() {
+            return Err(DataError::NoLabelColumn { file: config.path });
+        }
+        let mut grouping = Grouping::new(&config, task, labels, max_records_per_patient)?;
+        match Format::of(&config)? {
+            Format::Csv => delimited::read(&config, &mut grouping)?,
+            Format::JsonLines => json_lines::read(&config, &mut grouping)?,
+            Format::Parquet => parquet_rows::read(&config, &mut grouping)?,
         }
         grouping.finish()
     }
@@ -153,9 +178,9 @@ impl Dataset {
     /// Records per label. For local use: it is as private as the data, and is never sent.
     pub fn label_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.labels];
-        for record in &self.records {
+        for label in self.records.iter().flat_map(|record| &record.labels) {
             // Labels were looked up in the list of that length.
-            counts[record.label as usize] += 1;
+            counts[*label as usize] += 1;
         }
         counts
     }
@@ -200,6 +225,7 @@ impl fmt::Display for Place {
 /// Collects rows into patients.
 struct Grouping<'a> {
     config: &'a DataConfig,
+    task: TaskKind,
     labels: HashMap<&'a str, u32>,
     per_patient: usize,
     numbers: HashMap<String, usize>,
@@ -209,7 +235,12 @@ struct Grouping<'a> {
 }
 
 impl<'a> Grouping<'a> {
-    fn new(config: &'a DataConfig, labels: &'a [String], per_patient: usize) -> Result<Self, DataError> {
+    fn new(
+        config: &'a DataConfig,
+        task: TaskKind,
+        labels: &'a [String],
+        per_patient: usize,
+    ) -> Result<Self, DataError> {
         if per_patient == 0 {
             return Err(DataError::NoRecordsAllowed);
         }
@@ -229,6 +260,7 @@ impl<'a> Grouping<'a> {
         }
         Ok(Self {
             config,
+            task,
             labels: known,
             per_patient,
             numbers: HashMap::new(),
@@ -243,17 +275,8 @@ impl<'a> Grouping<'a> {
         let config = self.config;
         let [text, label, patient] = row;
         let text = self.field(place, &config.text_column, text, MAX_TEXT_BYTES)?;
-        let label = self.field(place, &config.label_column, label, MAX_ID_BYTES)?.trim();
+        let labels = self.labels_of(place, label)?;
         let patient = self.field(place, &config.patient_column, patient, MAX_ID_BYTES)?.trim();
-        let Some(&label) = self.labels.get(label) else {
-            return Err(DataError::UnknownLabel {
-                file: config.path.clone(),
-                place,
-                column: config.label_column.clone(),
-                label: shortened(label),
-                known: self.labels.len(),
-            });
-        };
         let number = match self.numbers.get(patient) {
             Some(&number) => number,
             None => {
@@ -272,8 +295,41 @@ impl<'a> Grouping<'a> {
             return Err(DataError::TooManyRecords { file: config.path.clone(), most: MAX_RECORDS });
         }
         self.records += 1;
-        records.push(Record { text: text.to_owned(), label });
+        records.push(Record { text: text.to_owned(), labels });
         Ok(())
+    }
+
+    /// What the label column holds, as indices into the list.
+    fn labels_of(&self, place: Place, value: Option<&str>) -> Result<Vec<u32>, DataError> {
+        let column = &self.config.label_column;
+        let known = |label: &str| {
+            self.labels.get(label).copied().ok_or_else(|| DataError::UnknownLabel {
+                file: self.config.path.clone(),
+                place,
+                column: column.clone(),
+                label: shortened(label),
+                known: self.labels.len(),
+            })
+        };
+        match self.task {
+            TaskKind::NextToken => Ok(Vec::new()),
+            TaskKind::SingleLabel => Ok(vec![known(self.field(place, column, value, MAX_ID_BYTES)?.trim())?]),
+            TaskKind::MultiLabel => {
+                let Some(value) = value.filter(|value| !value.trim().is_empty()) else {
+                    return Ok(Vec::new());
+                };
+                let value = self.field(place, column, Some(value), MAX_TEXT_BYTES)?;
+                let mut labels = value
+                    .split(SEPARATOR)
+                    .map(str::trim)
+                    .filter(|label| !label.is_empty())
+                    .map(known)
+                    .collect::<Result<Vec<u32>, _>>()?;
+                labels.sort_unstable();
+                labels.dedup();
+                Ok(labels)
+            }
+        }
     }
 
     fn field<'t>(
@@ -309,7 +365,7 @@ impl<'a> Grouping<'a> {
     }
 }
 
-/// The names of the wanted columns, in the order in which rows are handed to [`Grouping::add`].
+/// The names of the wanted columns, in the order in which rows are handed to [`Grouping::add`]. An empty name is no column.
 fn wanted(config: &DataConfig) -> [&str; 3] {
     [&config.text_column, &config.label_column, &config.patient_column]
 }

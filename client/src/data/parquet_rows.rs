@@ -31,6 +31,9 @@ fn read_file(config: &DataConfig, file: File, grouping: &mut Grouping<'_>) -> Re
         let row = row.map_err(|error| failed(config, error))?;
         let mut fields = [None, None, None];
         for (index, (slot, column)) in fields.iter_mut().zip(wanted(config)).enumerate() {
+            if column.is_empty() {
+                continue;
+            }
             *slot = field(config, place, column, &row, index > 0)?;
         }
         grouping.add(place, [fields[0].as_deref(), fields[1].as_deref(), fields[2].as_deref()])?;
@@ -41,7 +44,7 @@ fn read_file(config: &DataConfig, file: File, grouping: &mut Grouping<'_>) -> Re
 /// Only the wanted columns are decoded, whatever else the file holds.
 fn projection(config: &DataConfig, schema: &Type) -> Result<Type, DataError> {
     let all = schema.get_fields();
-    for column in wanted(config) {
+    for column in wanted(config).into_iter().filter(|column| !column.is_empty()) {
         match all.iter().filter(|field| field.name() == column).count() {
             1 => {}
             0 => {

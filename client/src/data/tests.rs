@@ -107,7 +107,7 @@ fn three_formats_are_one_data_set() {
     assert_eq!(texts, [vec![ROWS[0].0, ROWS[2].0], vec![ROWS[1].0], vec![ROWS[3].0]]);
     assert_eq!((from_csv.len(), from_csv.dropped()), (4, 1), "the third record of patient 7 is left out");
     assert_eq!(from_csv.label_counts(), [1, 1, 1, 1]);
-    assert_eq!(from_csv.records(1)[0].label, 2);
+    assert_eq!(from_csv.records(1)[0].labels, [2]);
     assert!(from_csv.records(3).is_empty());
 
     let marked = folder.write(
@@ -311,4 +311,50 @@ fn patients_who_are_left_out_leave_no_gap() {
     assert_eq!((kept.patients(), kept.len()), (2, data.len() - data.records(1).len()));
     assert!((kept.records(0), kept.records(1)) == (data.records(0), data.records(2)));
     assert!(data.without(&BTreeSet::new()) == data);
+}
+
+#[test]
+fn several_labels_are_one_data_set_in_every_format() {
+    let folder = Folder::new();
+    let rows = [("a", vec!["XIX", "I", "XIX"], 1), ("b", vec![], 2), ("c", vec!["VIII"], 1)];
+    let line = |(text, labels, patient): &(&str, Vec<&str>, i32)| {
+        format!("{patient},{text},\" {} \"\n", labels.join(" ; "))
+    };
+    let csv =
+        folder.write("a.csv", format!("patient,text,chapter\n{}", rows.iter().map(line).collect::<String>()));
+    let list = |(text, labels, patient): &(&str, Vec<&str>, i32)| {
+        format!("{}\n", serde_json::json!({"text": text, "chapter": labels, "patient": patient}))
+    };
+    let lists = folder.write("a.jsonl", rows.iter().map(list).collect::<String>());
+    let load = |config: &DataConfig| Dataset::load_for(config, TaskKind::MultiLabel, &labels(), 9);
+    let data = load(&csv).unwrap();
+    assert_eq!(load(&lists).unwrap(), data);
+    assert_eq!((&data.records(0)[0].labels, &data.records(0)[1].labels), (&vec![0, 3], &vec![1]));
+    assert!(data.records(1)[0].labels.is_empty(), "a text without a label is one");
+    assert_eq!(data.label_counts(), [1, 1, 0, 1]);
+    let unknown = folder.write("b.csv", "patient,text,chapter\n1,x,I;II\n");
+    let error = load(&unknown).unwrap_err().to_string();
+    assert!(
+        error.contains("line 2, column `chapter`: label `II` is not among the plan's 4 labels"),
+        "{error}"
+    );
+    let wrong = folder.write("b.jsonl", "{\"patient\":1,\"text\":\"x\",\"chapter\":[[1]]}\n");
+    assert!(load(&wrong).unwrap_err().to_string().contains("a list of something else than labels"));
+    // Where one label is wanted, a list is none.
+    assert!(Dataset::load(&lists, &labels(), 9).unwrap_err().to_string().contains("is a list"));
+    assert!(Dataset::load(&csv, &labels(), 9).is_err());
+}
+
+#[test]
+fn texts_alone_need_no_label_column() {
+    let folder = Folder::new();
+    let csv = DataConfig { label_column: String::new(), ..folder.write("a.csv", csv()) };
+    let lines = DataConfig { label_column: "nowhere".to_owned(), ..folder.write("a.jsonl", json_lines()) };
+    let parquet = DataConfig { label_column: String::new(), ..parquet(&folder, Compression::SNAPPY) };
+    let load = |config: &DataConfig| Dataset::load_for(config, TaskKind::NextToken, &[], 9).unwrap();
+    let data = load(&csv);
+    assert_eq!((data.len(), data.labels(), data.records(0)[0].labels.len()), (5, 0, 0));
+    assert!(load(&lines) == data && load(&parquet) == data);
+    let error = Dataset::load(&csv, &labels(), 9).unwrap_err().to_string();
+    assert!(error.contains("label_column is not named in the client's config"), "{error}");
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{ExportError, read_tensors, write_tensors};
-use crate::model::{AdapterSpec, AdapterTensor, AdapterTensors, EncoderConfig, TensorKind, adapter_tensors};
+use crate::model::{AdapterSpec, AdapterTensor, AdapterTensors, ModelConfig, TensorKind, adapter_tensors};
 
 /// Writes the head among `values`.
 ///
@@ -11,13 +11,13 @@ use crate::model::{AdapterSpec, AdapterTensor, AdapterTensors, EncoderConfig, Te
 /// Values that do not fit the plan, or a file that cannot be written; then the old file is as it was.
 pub fn write_head(
     path: &Path,
-    config: &EncoderConfig,
+    config: &ModelConfig,
     spec: &AdapterSpec,
     values: &AdapterTensors,
 ) -> Result<(), ExportError> {
     let all = adapter_tensors(config, spec)?;
     values.check(&all)?;
-    write_tensors(path, &of_head(&all), values, None)
+    write_tensors(path, &of_head(&all), values, false, None)
 }
 
 /// Reads a head, checked against the plan.
@@ -26,10 +26,10 @@ pub fn write_head(
 /// A file that contradicts itself or the plan, or holds a value that is not finite.
 pub fn read_head(
     path: &Path,
-    config: &EncoderConfig,
+    config: &ModelConfig,
     spec: &AdapterSpec,
 ) -> Result<AdapterTensors, ExportError> {
-    read_tensors(path, &of_head(&adapter_tensors(config, spec)?))
+    read_tensors(path, &of_head(&adapter_tensors(config, spec)?), None)
 }
 
 fn of_head(all: &[AdapterTensor]) -> Vec<&AdapterTensor> {

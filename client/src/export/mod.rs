@@ -4,9 +4,10 @@
 //! classifier head becomes a safetensors file of its own, because `peft`'s sequence-classification head assumes another pooling.
 //! Both can be read back to resume, and are then checked like any file from a stranger. Every file is replaced as a whole.
 //!
-//! It does not write merged models, and no base model is ever copied.
+//! [`merge`] writes a model with the adapter inside, for whoever serves it without `peft`.
 
 mod head;
+mod merge;
 mod peft;
 
 use std::collections::HashMap;
@@ -18,7 +19,8 @@ use crate::files::{FileError, write_atomic};
 use crate::model::{AdapterTensor, AdapterTensors, CheckedTensors, ModelError};
 
 pub use head::{read_head, write_head};
-pub use peft::{ADAPTER_CONFIG, ADAPTER_MODEL, read_peft_folder, write_peft_folder};
+pub use merge::merge;
+pub use peft::{ADAPTER_CONFIG, ADAPTER_MODEL, BASE_WEIGHTS, described, read_peft_folder, write_peft_folder};
 
 /// Largest adapter or head that is read, in bytes.
 pub const MAX_ADAPTER_BYTES: u64 = 1 << 30;
@@ -48,6 +50,20 @@ pub enum ExportError {
         /// What the plan says.
         expected: String,
     },
+    /// The adapter names other base weights.
+    #[error(
+        "{}: was trained on base weights {found}, and this base model's are {expected}; on other weights its products mean nothing: \
+         take the model it names, or another adapter",
+        file.display()
+    )]
+    OtherBase {
+        /// The adapter's tensors.
+        file: PathBuf,
+        /// SHA-256 that they name.
+        found: String,
+        /// SHA-256 of the model's weights.
+        expected: String,
+    },
     /// `adapter_config.json` does not parse, or the tensors cannot be laid out as safetensors.
     #[error("{}: {problem}", file.display())]
     Malformed {
@@ -58,12 +74,13 @@ pub enum ExportError {
     },
 }
 
-/// Writes the named tensors as f32 safetensors.
+/// Writes the named tensors as f32 safetensors; with `torch`, marked as PyTorch's, with `base`, naming the base model's weights.
 fn write_tensors(
     path: &Path,
     tensors: &[&AdapterTensor],
     values: &AdapterTensors,
-    metadata: Option<HashMap<String, String>>,
+    torch: bool,
+    base: Option<[u8; 32]>,
 ) -> Result<(), ExportError> {
     let malformed = |problem: String| ExportError::Malformed { file: path.to_path_buf(), problem };
     let mut bytes = Vec::with_capacity(tensors.len());
@@ -77,14 +94,47 @@ fn write_tensors(
             .map_err(|error| malformed(format!("tensor `{}`: {error}", tensor.name)))?;
         views.push((tensor.name.as_str(), view));
     }
-    let file = safetensors::serialize(views, metadata).map_err(|error| malformed(error.to_string()))?;
+    let metadata = |entries: &[(&str, &str)]| {
+        entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<HashMap<_, _>>()
+    };
+    let pt = torch.then(|| metadata(&[("format", "pt")]));
+    let mut file = safetensors::serialize(views, pt).map_err(|error| malformed(error.to_string()))?;
+    if let Some(base) = base {
+        name_base(&mut file, base).ok_or_else(|| malformed("cannot name the base model".to_owned()))?;
+    }
     Ok(write_atomic(path, &file)?)
 }
 
+/// Puts the digest of the base model's weights first among a file's metadata. By hand, because the library keeps metadata in a map whose
+/// order is drawn anew in every process, and two organizations must write the same bytes.
+fn name_base(file: &mut Vec<u8>, base: [u8; 32]) -> Option<()> {
+    const BEGIN: &[u8] = br#"{"__metadata__":{"#;
+    let length = usize::try_from(u64::from_le_bytes(*file.first_chunk::<8>()?)).ok()?;
+    let header = file.get(8..8 + length)?;
+    let rest = header.strip_prefix(BEGIN)?;
+    let entry = format!("\"{BASE_WEIGHTS}\":\"{}\",", hex::encode(base));
+    let mut named = [BEGIN, entry.as_bytes(), rest.trim_ascii_end()].concat();
+    // Tensors begin at a multiple of eight.
+    named.resize(named.len().next_multiple_of(8), b' ');
+    let size = (named.len() as u64).to_le_bytes();
+    file.splice(..8 + length, size.into_iter().chain(named));
+    Some(())
+}
+
 /// Reads exactly the named tensors.
-fn read_tensors(path: &Path, tensors: &[&AdapterTensor]) -> Result<AdapterTensors, ExportError> {
+fn read_tensors(
+    path: &Path,
+    tensors: &[&AdapterTensor],
+    base: Option<[u8; 32]>,
+) -> Result<AdapterTensors, ExportError> {
     const CURE: &str = "the adapter was made for another model or with other settings than the plan's";
     let file = CheckedTensors::open(path, MAX_ADAPTER_BYTES)?;
+    if let (Some(found), Some(expected)) = (file.metadata().get(BASE_WEIGHTS), base.map(hex::encode))
+        && *found != expected
+    {
+        let (file, found) = (path.to_path_buf(), found.chars().take(64).collect());
+        return Err(ExportError::OtherBase { file, found, expected });
+    }
     for tensor in tensors {
         let found = file.tensors().get(&tensor.name).ok_or_else(|| ModelError::MissingTensor {
             file: path.to_path_buf(),

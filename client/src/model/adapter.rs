@@ -2,35 +2,26 @@
 //!
 //! LoRA (Hu et al., 2021): a linear layer `y = W·x + b` becomes `y = W·x + b + s·B·(A·x)` with `A` of shape `[r, in]`, `B` of
 //! shape `[out, r]`, `s = α/r`, or `α/√r` with `use_rslora` (Kalajdzievski, 2023). Names are those that `peft` gives the bare
-//! encoder, `base_model.model.encoder.layer.{i}.{module}.lora_A.weight`; a target matches as in `peft`: the module's path equals it or ends in `.` and it.
+//! encoder, `base_model.model.encoder.layer.{i}.{module}.lora_A.weight`, or the causal decoder with its output,
+//! `base_model.model.model.layers.{i}.{module}.lora_A.weight`; targets match as in `peft`.
 //! The classifier head is `head.weight` `[labels, d]` and `head.bias` `[labels]`. **Name order** (bytewise) is the order in which
 //! trained tensors are laid flat, everywhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+pub use consilium_proto::plan::{Pooling, TargetModules, TaskKind};
 
-use super::config::EncoderConfig;
+use super::config::ModelConfig;
 use super::error::ModelError;
+use super::module::Module;
 
 /// Name of the head's weight.
 pub const HEAD_WEIGHT: &str = "head.weight";
 /// Name of the head's bias.
 pub const HEAD_BIAS: &str = "head.bias";
 
-/// How token states become one vector per text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pooling {
-    /// The mean over all tokens of the text, its special tokens included.
-    Mean,
-    /// The first token's last hidden state (no pooler layer).
-    Cls,
-}
-
 /// What the plan says about the adapter and the head.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AdapterSpec {
     /// `r` in `peft`, 1 to 1024 and at most the layer's smaller side.
     pub rank: usize,
@@ -38,16 +29,22 @@ pub struct AdapterSpec {
     pub alpha: f64,
     /// Scale by `α/√r` instead of `α/r`.
     pub use_rslora: bool,
-    /// Names of linear layers; empty: only the head is trained.
-    pub target_modules: Vec<String>,
+    /// Linear layers, by names or by a pattern; empty: only the head is trained.
+    pub target_modules: TargetModules,
     /// Layers that are adapted, counted from 0; absent: all. `layers_to_transform` in `peft`.
     pub layers: Option<Vec<u32>>,
+    /// Part of an adapted layer's inputs that a training step leaves out before `A`; `lora_dropout` in `peft`.
+    pub dropout: f64,
     /// How token states become one vector.
     pub pooling: Pooling,
     /// Texts are cut to this many tokens, special tokens included.
     pub max_tokens: usize,
-    /// How many labels the head tells apart, 2 to 100,000.
+    /// What is learned of a text.
+    pub task: TaskKind,
+    /// How many labels the head tells apart, 2 to 100,000; 0 without a head.
     pub labels: usize,
+    /// Weights of the labels in the loss; empty: all 1.
+    pub class_weights: Vec<f64>,
 }
 
 impl AdapterSpec {
@@ -55,51 +52,6 @@ impl AdapterSpec {
     pub fn scaling(&self) -> f64 {
         let rank = self.rank as f64;
         if self.use_rslora { self.alpha / rank.sqrt() } else { self.alpha / rank }
-    }
-}
-
-/// The linear layers inside one transformer layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Module {
-    /// `attention.self.query`
-    Query,
-    /// `attention.self.key`
-    Key,
-    /// `attention.self.value`
-    Value,
-    /// `attention.output.dense`
-    AttentionOutput,
-    /// `intermediate.dense`
-    Intermediate,
-    /// `output.dense`
-    Output,
-}
-
-impl Module {
-    /// All of them, in the order in which they are applied.
-    pub const ALL: [Self; 6] =
-        [Self::Query, Self::Key, Self::Value, Self::AttentionOutput, Self::Intermediate, Self::Output];
-
-    /// Its path inside `encoder.layer.{i}`.
-    pub fn path(self) -> &'static str {
-        match self {
-            Self::Query => "attention.self.query",
-            Self::Key => "attention.self.key",
-            Self::Value => "attention.self.value",
-            Self::AttentionOutput => "attention.output.dense",
-            Self::Intermediate => "intermediate.dense",
-            Self::Output => "output.dense",
-        }
-    }
-
-    /// `(outputs, inputs)` of its weight.
-    pub fn shape(self, config: &EncoderConfig) -> (usize, usize) {
-        let (d, wide) = (config.hidden_size, config.intermediate_size);
-        match self {
-            Self::Query | Self::Key | Self::Value | Self::AttentionOutput => (d, d),
-            Self::Intermediate => (wide, d),
-            Self::Output => (d, wide),
-        }
     }
 }
 
@@ -148,54 +100,51 @@ impl AdapterTensor {
 ///
 /// # Errors
 /// A number out of range, a layer the model does not have, or a target that matches nothing.
-pub fn adapter_tensors(config: &EncoderConfig, spec: &AdapterSpec) -> Result<Vec<AdapterTensor>, ModelError> {
+pub fn adapter_tensors(config: &ModelConfig, spec: &AdapterSpec) -> Result<Vec<AdapterTensor>, ModelError> {
     check_spec(config, spec)?;
-    let mut tensors = vec![
-        AdapterTensor {
+    let mut tensors = Vec::new();
+    if spec.task != TaskKind::NextToken {
+        tensors.push(AdapterTensor {
             name: HEAD_WEIGHT.to_owned(),
             shape: vec![spec.labels, config.hidden_size],
             kind: TensorKind::HeadWeight,
-        },
-        AdapterTensor { name: HEAD_BIAS.to_owned(), shape: vec![spec.labels], kind: TensorKind::HeadBias },
-    ];
-    let modules = matched_modules(config, spec)?;
-    for layer in adapted_layers(config, spec) {
-        for &module in &modules {
-            let (outputs, inputs) = module.shape(config);
-            let name = format!("base_model.model.encoder.layer.{layer}.{}", module.path());
-            tensors.push(AdapterTensor {
-                name: format!("{name}.lora_A.weight"),
-                shape: vec![spec.rank, inputs],
-                kind: TensorKind::A { layer, module },
-            });
-            tensors.push(AdapterTensor {
-                name: format!("{name}.lora_B.weight"),
-                shape: vec![outputs, spec.rank],
-                kind: TensorKind::B { layer, module },
-            });
-        }
+        });
+        let shape = vec![spec.labels];
+        tensors.push(AdapterTensor { name: HEAD_BIAS.to_owned(), shape, kind: TensorKind::HeadBias });
+    }
+    for (layer, module) in adapted(config, spec)? {
+        let (outputs, inputs) = module.shape(config);
+        let name = format!("base_model.model.{}", module.name(config.architecture, layer));
+        check_rank(&name, spec.rank, outputs.min(inputs))?;
+        tensors.push(AdapterTensor {
+            name: format!("{name}.lora_A.weight"),
+            shape: vec![spec.rank, inputs],
+            kind: TensorKind::A { layer, module },
+        });
+        tensors.push(AdapterTensor {
+            name: format!("{name}.lora_B.weight"),
+            shape: vec![outputs, spec.rank],
+            kind: TensorKind::B { layer, module },
+        });
     }
     tensors.sort_by(|x, y| x.name.cmp(&y.name));
     Ok(tensors)
 }
 
-fn check_spec(config: &EncoderConfig, spec: &AdapterSpec) -> Result<(), ModelError> {
-    let refuse = |field, value: String, problem: String| Err(ModelError::Adapter { field, value, problem });
-    if !(2..=100_000).contains(&spec.labels) {
-        return refuse("labels", spec.labels.to_string(), "must be 2 to 100000".to_owned());
-    }
+fn check_spec(config: &ModelConfig, spec: &AdapterSpec) -> Result<(), ModelError> {
+    check_task(config, spec)?;
     if !(3..=config.max_tokens()).contains(&spec.max_tokens) {
         return Err(ModelError::TooManyTokens { wanted: spec.max_tokens, most: config.max_tokens() });
     }
     if spec.target_modules.is_empty() {
         return Ok(());
     }
-    let most = config.hidden_size.min(config.intermediate_size).min(1024);
-    if !(1..=most).contains(&spec.rank) {
-        return refuse("rank", spec.rank.to_string(), format!("must be 1 to {most}"));
-    }
+    let refuse = |field, value: String, problem: String| Err(ModelError::Adapter { field, value, problem });
     if !(spec.alpha > 0.0 && spec.alpha <= 1e6) {
         return refuse("alpha", spec.alpha.to_string(), "must be above 0, at most 1e6".to_owned());
+    }
+    if !(0.0..1.0).contains(&spec.dropout) {
+        return refuse("dropout", spec.dropout.to_string(), "must be 0 to below 1".to_owned());
     }
     if let Some(layers) = &spec.layers {
         if layers.is_empty() {
@@ -222,48 +171,128 @@ fn check_spec(config: &EncoderConfig, spec: &AdapterSpec) -> Result<(), ModelErr
     Ok(())
 }
 
-fn adapted_layers(config: &EncoderConfig, spec: &AdapterSpec) -> Vec<usize> {
-    let mut layers: Vec<usize> = match &spec.layers {
-        Some(layers) => layers.iter().map(|&layer| layer as usize).collect(),
-        None => (0..config.layers).collect(),
+/// Whether the model can learn what the task asks of it.
+fn check_task(config: &ModelConfig, spec: &AdapterSpec) -> Result<(), ModelError> {
+    let refuse = |field, value: &str, problem: String| {
+        Err(ModelError::Adapter { field, value: value.to_owned(), problem })
     };
-    layers.sort_unstable();
-    layers
+    let causal = config.architecture.is_causal();
+    let pooling = format!("{:?}", spec.pooling).to_lowercase();
+    match (spec.task, spec.pooling) {
+        (TaskKind::NextToken, _) if !causal => refuse(
+            "task",
+            "next-token",
+            "needs a causal decoder (llama); in this model a token sees those after it, too".to_owned(),
+        ),
+        (TaskKind::NextToken, Pooling::None) if spec.target_modules.is_empty() => {
+            refuse("target_modules", "[]", "next-token has no head to train: name a module".to_owned())
+        }
+        (TaskKind::NextToken, Pooling::None) if spec.labels == 0 => Ok(()),
+        (TaskKind::NextToken, Pooling::None) => {
+            refuse("labels", &spec.labels.to_string(), "next-token has no labels".to_owned())
+        }
+        (TaskKind::NextToken, _) | (_, Pooling::None) => refuse(
+            "pooling",
+            &pooling,
+            "next-token goes with `none`, every other task with `mean` or `cls`".to_owned(),
+        ),
+        (_, Pooling::Cls) if causal => refuse(
+            "pooling",
+            &pooling,
+            "a decoder's first token sees nothing of the text; use mean".to_owned(),
+        ),
+        _ if !(2..=100_000).contains(&spec.labels) => {
+            refuse("labels", &spec.labels.to_string(), "must be 2 to 100000".to_owned())
+        }
+        _ if !spec.class_weights.is_empty() && spec.class_weights.len() != spec.labels => refuse(
+            "class_weights",
+            &spec.class_weights.len().to_string(),
+            format!("must be one for each of the {} labels, or none", spec.labels),
+        ),
+        _ => Ok(()),
+    }
 }
 
-fn matched_modules(config: &EncoderConfig, spec: &AdapterSpec) -> Result<Vec<Module>, ModelError> {
-    let mut modules = Vec::new();
-    for target in &spec.target_modules {
-        let matched = Module::ALL.into_iter().filter(|module| matches(module.path(), target));
-        let before = modules.len();
-        modules.extend(matched);
-        if modules.len() == before {
-            return Err(ModelError::NoSuchModule {
-                target: target.clone(),
-                known: Module::ALL.iter().map(|module| module.path()).collect(),
-            });
-        }
-        // `peft` would adapt the pooler too, and then miss its tensors; with `layers` it does not look outside the layers.
-        if spec.layers.is_none() && matches("pooler.dense", target) {
-            return Err(ModelError::Adapter {
-                field: "target_modules",
-                value: target.clone(),
-                problem: format!(
-                    "also means the pooler, which is not trained here; name attention.output.dense, intermediate.dense or \
-                     output.dense, or set layers = [0, …, {}]",
-                    config.layers - 1
-                ),
-            });
+fn check_rank(module: &str, rank: usize, most: usize) -> Result<(), ModelError> {
+    let most = most.min(1024);
+    if (1..=most).contains(&rank) {
+        return Ok(());
+    }
+    let problem = format!("must be 1 to {most}, the smaller side of {module}");
+    Err(ModelError::Adapter { field: "rank", value: rank.to_string(), problem })
+}
+
+/// Full names of the modules that a description means on this model; none where it means none.
+pub(crate) fn meant(
+    config: &ModelConfig,
+    targets: &TargetModules,
+    layers: Option<&[u32]>,
+) -> Result<BTreeSet<String>, String> {
+    let matcher = targets.matcher()?;
+    let wanted =
+        |layer: usize| layers.is_none_or(|layers| layers.iter().any(|&wanted| wanted as usize == layer));
+    let of_layer = |layer| Module::of(config.architecture).iter().map(move |module| (layer, module));
+    Ok((0..config.layers)
+        .filter(|&layer| wanted(layer))
+        .flat_map(of_layer)
+        .map(|(layer, module)| module.name(config.architecture, layer))
+        .filter(|name| matcher.matches(name))
+        .collect())
+}
+
+/// The target that means a module.
+fn naming(targets: &TargetModules, module: &str) -> String {
+    match targets {
+        TargetModules::Pattern(text) => text.clone(),
+        TargetModules::Names(names) => {
+            let one = |name: &&String| TargetModules::Names(vec![(*name).clone()]);
+            let means = |name: &&String| one(name).matcher().is_ok_and(|matcher| matcher.matches(module));
+            names.iter().find(means).cloned().unwrap_or_default()
         }
     }
-    modules.sort_unstable();
-    modules.dedup();
-    Ok(modules)
 }
 
-fn matches(path: &str, target: &str) -> bool {
-    path == target
-        || path.strip_suffix(target).is_some_and(|before| before.ends_with('.') && !target.is_empty())
+/// The adapted modules, layer by layer.
+fn adapted(config: &ModelConfig, spec: &AdapterSpec) -> Result<Vec<(usize, Module)>, ModelError> {
+    let architecture = config.architecture;
+    let targets = spec.target_modules.matcher().map_err(|problem| ModelError::Adapter {
+        field: "target_modules",
+        value: "(a pattern)".to_owned(),
+        problem,
+    })?;
+    let everywhere =
+        || (0..config.layers).flat_map(|layer| Module::of(architecture).iter().map(move |m| (layer, *m)));
+    let names: Vec<String> = everywhere().map(|(layer, module)| module.name(architecture, layer)).collect();
+    if spec.target_modules.is_empty() {
+        return Ok(Vec::new());
+    }
+    if let Some(target) = targets.unmatched(names.iter().map(String::as_str)) {
+        return Err(ModelError::NoSuchModule {
+            target,
+            known: Module::of(architecture).iter().map(|module| module.path(architecture)).collect(),
+        });
+    }
+    // `peft` would adapt the pooler too, and then miss its tensors; with `layers` it does not look outside the layers.
+    if spec.layers.is_none() && !architecture.is_causal() && targets.matches("pooler.dense") {
+        return Err(ModelError::Adapter {
+            field: "target_modules",
+            value: naming(&spec.target_modules, "pooler.dense"),
+            problem: format!(
+                "also means the pooler, which is not trained here; name attention.output.dense, intermediate.dense or \
+                 output.dense, or set layers = [0, …, {}]",
+                config.layers - 1
+            ),
+        });
+    }
+    let wanted = |layer: usize| match &spec.layers {
+        Some(layers) => layers.iter().any(|&wanted| wanted as usize == layer),
+        None => true,
+    };
+    Ok(everywhere()
+        .zip(&names)
+        .filter(|((layer, _), name)| wanted(*layer) && targets.matches(name))
+        .map(|(place, _)| place)
+        .collect())
 }
 
 /// The adapter's values by name, each flat and row-major. Says nothing about completeness: see [`AdapterTensors::check`].

@@ -81,8 +81,21 @@ pub enum ModelError {
         /// Rows of the model's embedding.
         vocab_size: usize,
     },
+    /// The tokenizer and the model mean different tokens.
+    #[error(
+        "tokenizer.json does not belong to this model: it has `{token}` as token {id}, config.json says pad_token_id = {pad_token_id}; \
+         copy both files from the same model"
+    )]
+    TokenizerPadding {
+        /// The tokenizer's padding token.
+        token: &'static str,
+        /// Its id.
+        id: u32,
+        /// What the model says.
+        pad_token_id: u32,
+    },
     /// The wanted text length does not fit.
-    #[error("max_tokens = {wanted}: must be 3 to {most} for this model (its position embeddings end there)")]
+    #[error("max_tokens = {wanted}: must be 3 to {most} for this model (its positions end there)")]
     TooManyTokens {
         /// What the plan wants.
         wanted: usize,

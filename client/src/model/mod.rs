@@ -1,15 +1,18 @@
-//! The pretrained model: a Hugging Face folder (`config.json`, `tokenizer.json`, `model.safetensors`) of a BERT-family encoder.
+//! The pretrained model: a Hugging Face folder (`config.json`, `tokenizer.json`, `model.safetensors`) of a BERT-family encoder or a
+//! Llama-family decoder.
 //!
 //! Every file is parsed like a packet from a stranger: size cap first, checked arithmetic, exact coverage of the bytes,
 //! names, shapes and element types against the configuration, finite values. [`ModelFolder`] therefore holds a *checked*
 //! folder; nothing here needs libtorch, so the session can compare digests and shapes on a machine that has none.
 //!
-//! Known architectures: BERT (Devlin et al., 2018) and RoBERTa (Liu et al., 2019) with their descendants of equal shape;
-//! absolute positions only. What it does not do: download anything, run the model, or guess at an unknown architecture.
+//! Known architectures: BERT (Devlin et al., 2018) and RoBERTa (Liu et al., 2019) with their descendants of equal shape and
+//! absolute positions; Llama (Touvron et al., 2023) with unscaled rotary positions. What it does not do: download anything, run the model, or guess at an unknown architecture.
 
 pub mod adapter;
 mod config;
 mod error;
+mod llama;
+mod module;
 mod safetensors;
 mod tokenizer;
 mod weights;
@@ -20,12 +23,15 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-pub use adapter::{AdapterSpec, AdapterTensor, AdapterTensors, Module, Pooling, TensorKind, adapter_tensors};
-pub use config::{Activation, Architecture, EncoderConfig, KNOWN_ARCHITECTURES};
+pub use adapter::{
+    AdapterSpec, AdapterTensor, AdapterTensors, Pooling, TargetModules, TaskKind, TensorKind, adapter_tensors,
+};
+pub use config::{Activation, Architecture, KNOWN_ARCHITECTURES, ModelConfig};
 pub use error::ModelError;
-pub use safetensors::{CheckedTensors, EachTensor, Element, TensorEntry};
+pub use module::Module;
+pub use safetensors::{ChangeTensor, CheckedTensors, EachTensor, Element, TensorEntry};
 pub use tokenizer::TextTokenizer;
-pub use weights::EncoderWeights;
+pub use weights::ModelWeights;
 
 /// Largest `config.json` that is read, in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -49,9 +55,9 @@ pub struct ModelDigests {
 #[derive(Debug)]
 pub struct ModelFolder {
     path: PathBuf,
-    config: EncoderConfig,
+    config: ModelConfig,
     tokenizer: Vec<u8>,
-    weights: EncoderWeights,
+    weights: ModelWeights,
     digests: ModelDigests,
 }
 
@@ -67,11 +73,11 @@ impl ModelFolder {
             return Err(ModelError::NoFolder { folder: path.to_path_buf() });
         }
         let (config_bytes, config_digest) = read_capped(path, "config.json", MAX_CONFIG_BYTES)?;
-        let config = EncoderConfig::parse(&config_bytes)?;
+        let config = ModelConfig::parse(&config_bytes)?;
         let (tokenizer, tokenizer_digest) = read_capped(path, "tokenizer.json", MAX_TOKENIZER_BYTES)?;
         // Built once here for its checks; the caller builds it again with the plan's length.
         TextTokenizer::parse(&tokenizer, &config, config.max_tokens())?;
-        let weights = EncoderWeights::open(path, &config)?;
+        let weights = ModelWeights::open(path, &config)?;
         let digests =
             ModelDigests { config: config_digest, tokenizer: tokenizer_digest, weights: weights.digest() };
         Ok(Self { path: path.to_path_buf(), config, tokenizer, weights, digests })
@@ -83,7 +89,7 @@ impl ModelFolder {
     }
 
     /// The checked configuration.
-    pub fn config(&self) -> &EncoderConfig {
+    pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
@@ -93,7 +99,7 @@ impl ModelFolder {
     }
 
     /// The checked weights file; values are read from disk when asked for.
-    pub fn weights(&self) -> &EncoderWeights {
+    pub fn weights(&self) -> &ModelWeights {
         &self.weights
     }
 

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -52,6 +52,9 @@ impl fmt::Display for Element {
 /// Takes a tensor as it is read: name, shape, values row-major.
 pub type EachTensor<'a> = dyn FnMut(&str, &[usize], Vec<f32>) + 'a;
 
+/// Changes a tensor's values as the file is written again: name, shape, values row-major.
+pub type ChangeTensor<'a> = dyn FnMut(&str, &[usize], &mut [f32]) + 'a;
+
 /// One tensor of a checked file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorEntry {
@@ -70,6 +73,7 @@ pub struct TensorEntry {
 pub struct CheckedTensors {
     path: PathBuf,
     tensors: BTreeMap<String, TensorEntry>,
+    metadata: BTreeMap<String, String>,
     cap: u64,
     digest: [u8; 32],
 }
@@ -80,8 +84,8 @@ impl CheckedTensors {
     /// # Errors
     /// [`ModelError::TooLarge`], [`ModelError::Header`], [`ModelError::NotFinite`] or [`ModelError::Io`].
     pub fn open(path: &Path, cap_bytes: u64) -> Result<Self, ModelError> {
-        let (tensors, digest) = scan(path, cap_bytes, &mut Finite)?;
-        Ok(Self { path: path.to_path_buf(), tensors, cap: cap_bytes, digest })
+        let (Header { tensors, metadata }, digest) = scan(path, cap_bytes, &mut Finite)?;
+        Ok(Self { path: path.to_path_buf(), tensors, metadata, cap: cap_bytes, digest })
     }
 
     /// The file.
@@ -92,6 +96,11 @@ impl CheckedTensors {
     /// Every tensor by name.
     pub fn tensors(&self) -> &BTreeMap<String, TensorEntry> {
         &self.tensors
+    }
+
+    /// What the header says beside its tensors (`__metadata__`).
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
     }
 
     /// SHA-256 of the whole file.
@@ -110,8 +119,32 @@ impl CheckedTensors {
         each: &'a mut EachTensor<'a>,
     ) -> Result<(), ModelError> {
         let mut values = Values { wanted, each, bytes: Vec::new() };
-        let (tensors, digest) = scan(&self.path, self.cap, &mut values)?;
-        if digest != self.digest || tensors != self.tensors {
+        self.again(&mut values)
+    }
+
+    /// Writes the file again with the values of the tensors that `wanted` names changed by `change(name, shape, values)`; everything
+    /// else, header and element types included, is copied byte for byte.
+    ///
+    /// # Errors
+    /// As [`Self::read`], and a failing `out`; then what was written must be thrown away.
+    pub fn rewrite<'a>(
+        &self,
+        out: &'a mut dyn Write,
+        wanted: &'a dyn Fn(&str) -> bool,
+        change: &'a mut ChangeTensor<'a>,
+    ) -> Result<(), ModelError> {
+        let io = |source| ModelError::Io { file: self.path.clone(), source };
+        let data: u64 = self.tensors.values().map(|entry| entry.end - entry.begin).sum();
+        let file = File::open(&self.path).map_err(io)?;
+        let header = file.metadata().map_err(io)?.len().saturating_sub(data);
+        std::io::copy(&mut file.take(header), out).map_err(io)?;
+        self.again(&mut Rewrite { wanted, change, out, held: Vec::new() })
+    }
+
+    /// Another pass, over the very file that was checked.
+    fn again(&self, visit: &mut dyn Visit) -> Result<(), ModelError> {
+        let (header, digest) = scan(&self.path, self.cap, visit)?;
+        if digest != self.digest || header.tensors != self.tensors {
             return Err(ModelError::Changed { file: self.path.clone() });
         }
         Ok(())
@@ -150,6 +183,29 @@ impl Visit for Finite {
                 value,
             }),
         }
+    }
+}
+
+struct Rewrite<'a> {
+    wanted: &'a dyn Fn(&str) -> bool,
+    change: &'a mut ChangeTensor<'a>,
+    out: &'a mut dyn Write,
+    held: Vec<f32>,
+}
+
+impl Visit for Rewrite<'_> {
+    fn piece(&mut self, at: &At<'_>, offset: u64, bytes: &[u8]) -> Result<(), ModelError> {
+        let io = |source| ModelError::Io { file: at.path.to_path_buf(), source };
+        if !(self.wanted)(at.name) || float_width(&at.entry.element).is_none() {
+            return self.out.write_all(bytes).map_err(io);
+        }
+        decode(&at.entry.element, bytes, |_, value| self.held.push(value));
+        if offset + bytes.len() as u64 == at.entry.end - at.entry.begin {
+            (self.change)(at.name, &at.entry.shape, &mut self.held);
+            self.out.write_all(&encode(&at.entry.element, &self.held)).map_err(io)?;
+            self.held.clear();
+        }
+        Ok(())
     }
 }
 
@@ -211,7 +267,21 @@ fn decode(element: &Element, bytes: &[u8], mut each: impl FnMut(usize, f32)) {
     }
 }
 
-type Header = BTreeMap<String, TensorEntry>;
+/// Values as a file of this element type has them.
+fn encode(element: &Element, values: &[f32]) -> Vec<u8> {
+    match element {
+        Element::F16 => values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(),
+        Element::Bf16 => values.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect(),
+        Element::F32 | Element::Other(_) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+    }
+}
+
+/// What a header says.
+#[derive(Debug, Default)]
+struct Header {
+    tensors: BTreeMap<String, TensorEntry>,
+    metadata: BTreeMap<String, String>,
+}
 
 /// One pass over the whole file: header, then every tensor's bytes in file order, all of it hashed.
 fn scan(path: &Path, cap: u64, visit: &mut dyn Visit) -> Result<(Header, [u8; 32]), ModelError> {
@@ -242,9 +312,9 @@ fn scan(path: &Path, cap: u64, visit: &mut dyn Visit) -> Result<(Header, [u8; 32
     let mut header = vec![0; header_bytes as usize];
     reader.read_exact(&mut header).map_err(io)?;
     hash.update(&header);
-    let tensors = parse_header(&header, file_bytes - 8 - header_bytes).map_err(lie)?;
+    let parsed = parse_header(&header, file_bytes - 8 - header_bytes).map_err(lie)?;
 
-    let mut in_order: Vec<_> = tensors.iter().collect();
+    let mut in_order: Vec<_> = parsed.tensors.iter().collect();
     in_order.sort_by_key(|(_, entry)| (entry.begin, entry.end));
     let mut chunk = vec![0; CHUNK_BYTES];
     for (name, entry) in in_order {
@@ -263,7 +333,7 @@ fn scan(path: &Path, cap: u64, visit: &mut dyn Visit) -> Result<(Header, [u8; 32
     if reader.read(&mut chunk[..1]).map_err(io)? != 0 {
         return Err(ModelError::Changed { file: path.to_path_buf() });
     }
-    Ok((tensors, hash.finalize().into()))
+    Ok((parsed, hash.finalize().into()))
 }
 
 /// Parses the header and checks that its tensors cover `data_bytes` exactly.
@@ -273,8 +343,8 @@ fn parse_header(bytes: &[u8], data_bytes: u64) -> Result<Header, String> {
     }
     let raw: RawHeader =
         serde_json::from_slice(bytes).map_err(|error| format!("the header does not parse: {error}"))?;
-    let mut tensors = Header::new();
-    for (name, raw) in raw.0 {
+    let mut tensors = BTreeMap::new();
+    for (name, raw) in raw.entries {
         let entry = checked_entry(&name, &raw)?;
         if tensors.insert(name.clone(), entry).is_some() {
             return Err(format!("tensor `{name}` is listed twice"));
@@ -297,7 +367,7 @@ fn parse_header(bytes: &[u8], data_bytes: u64) -> Result<Header, String> {
             "the tensors end at byte {covered}, the file's data at {data_bytes}: cut short, or something was appended"
         ));
     }
-    Ok(tensors)
+    Ok(Header { tensors, metadata: raw.metadata.unwrap_or_default() })
 }
 
 fn checked_entry(name: &str, raw: &RawEntry) -> Result<TensorEntry, String> {
@@ -346,7 +416,10 @@ struct RawEntry {
 }
 
 /// A list, not a map: serde would let a second entry of the same name silently replace the first.
-struct RawHeader(Vec<(String, RawEntry)>);
+struct RawHeader {
+    entries: Vec<(String, RawEntry)>,
+    metadata: Option<BTreeMap<String, String>>,
+}
 
 impl<'de> Deserialize<'de> for RawHeader {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -358,18 +431,18 @@ impl<'de> Deserialize<'de> for RawHeader {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader, A::Error> {
                 let mut entries = Vec::new();
-                let mut metadata = false;
+                let mut metadata = None;
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "__metadata__" {
-                        if std::mem::replace(&mut metadata, true) {
+                        if metadata.is_some() {
                             return Err(A::Error::custom("`__metadata__` is listed twice"));
                         }
-                        map.next_value::<BTreeMap<String, String>>()?;
+                        metadata = Some(map.next_value()?);
                     } else {
                         entries.push((name, map.next_value()?));
                     }
                 }
-                Ok(RawHeader(entries))
+                Ok(RawHeader { entries, metadata })
             }
         }
         deserializer.deserialize_map(Entries)

@@ -166,6 +166,14 @@ fn a_tokenizer_of_another_model_is_refused() {
         "{}",
         folder.refused()
     );
+    // Of the same size, but it means another token by padding.
+    let folder = Folder::new();
+    folder.edit("config.json", "\"pad_token_id\": 0", "\"pad_token_id\": 2");
+    assert!(
+        folder.refused().contains("it has `[PAD]` as token 0, config.json says pad_token_id = 2"),
+        "{}",
+        folder.refused()
+    );
     let folder = Folder::new();
     fs::write(folder.path("tokenizer.json"), "{\"version\": \"1.0\"}").unwrap();
     assert!(folder.refused().contains("tokenizer.json: cannot be parsed"), "{}", folder.refused());
@@ -287,11 +295,14 @@ fn spec() -> AdapterSpec {
         rank: 4,
         alpha: 8.0,
         use_rslora: false,
-        target_modules: vec!["query".to_owned(), "output.dense".to_owned()],
+        target_modules: ["query", "output.dense"].into(),
         layers: Some(vec![1, 0]),
+        dropout: 0.0,
         pooling: Pooling::Mean,
         max_tokens: 64,
+        task: TaskKind::SingleLabel,
         labels: 5,
+        class_weights: Vec::new(),
     }
 }
 
@@ -314,14 +325,14 @@ fn adapter_tensors_are_named_and_shaped_as_in_peft() {
     assert!(found.is_sorted());
     assert_eq!(spec().scaling(), 2.0);
     assert_eq!(AdapterSpec { use_rslora: true, ..spec() }.scaling(), 4.0);
-    let head_only = AdapterSpec { target_modules: vec![], rank: 0, ..spec() };
+    let head_only = AdapterSpec { target_modules: TargetModules::default(), rank: 0, ..spec() };
     assert_eq!(adapter_tensors(model.config(), &head_only).unwrap().len(), 2);
 }
 
 #[test]
 fn an_adapter_that_does_not_fit_is_refused() {
     let model = ModelFolder::open(&tiny()).unwrap();
-    let targets = |target: &str| vec![target.to_owned()];
+    let targets = |target: &str| TargetModules::from([target]);
     for (spec, expected) in [
         (AdapterSpec { rank: 0, ..spec() }, "rank = 0: must be 1 to 32"),
         (AdapterSpec { rank: 33, ..spec() }, "rank = 33: must be 1 to 32"),
@@ -345,4 +356,91 @@ fn an_adapter_that_does_not_fit_is_refused() {
         let error = adapter_tensors(model.config(), &spec).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}\n  should say: {expected}");
     }
+}
+
+fn tiny_llama() -> ModelFolder {
+    ModelFolder::open(&tiny().with_file_name("tiny-llama")).unwrap()
+}
+
+#[test]
+fn a_decoders_tensors_are_named_and_shaped_as_in_peft() {
+    let model = tiny_llama();
+    let config = model.config();
+    assert_eq!((config.heads, config.key_heads, config.head_width, config.qkv_width()), (4, 2, 8, 64));
+    assert!(config.tied && config.architecture.is_causal());
+    let next = AdapterSpec {
+        target_modules: TargetModules::Pattern(r"model\.layers\.1\.(self_attn\.k_proj|mlp\..*)".to_owned()),
+        layers: None,
+        pooling: Pooling::None,
+        task: TaskKind::NextToken,
+        labels: 0,
+        ..spec()
+    };
+    let tensors = adapter_tensors(config, &next).unwrap();
+    let found: Vec<(&str, &[usize])> = tensors.iter().map(|t| (t.name.as_str(), &*t.shape)).collect();
+    let at = "base_model.model.model.layers.1";
+    assert_eq!(found.len(), 8, "no head");
+    assert_eq!(found[0], (format!("{at}.mlp.down_proj.lora_A.weight").as_str(), &[4, 48][..]));
+    assert_eq!(found[7], (format!("{at}.self_attn.k_proj.lora_B.weight").as_str(), &[16, 4][..]));
+
+    for (spec, expected) in [
+        (
+            AdapterSpec { pooling: Pooling::Mean, ..next.clone() },
+            "pooling = mean: next-token goes with `none`",
+        ),
+        (AdapterSpec { labels: 2, ..next.clone() }, "labels = 2: next-token has no labels"),
+        (AdapterSpec { target_modules: TargetModules::default(), ..next.clone() }, "no head to train"),
+        (
+            AdapterSpec { target_modules: ["query"].into(), ..next.clone() },
+            "it has self_attn.q_proj, self_attn.k_proj",
+        ),
+        (
+            AdapterSpec { target_modules: TargetModules::Pattern("q_proj".into()), ..next.clone() },
+            "`q_proj` matches no",
+        ),
+        (AdapterSpec { rank: 17, ..next.clone() }, "rank = 17: must be 1 to 16"),
+        (
+            AdapterSpec { task: TaskKind::SingleLabel, pooling: Pooling::Cls, labels: 2, ..next.clone() },
+            "pooling = cls: a decoder's first token sees nothing",
+        ),
+    ] {
+        let error = adapter_tensors(config, &spec).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}\n  should say: {expected}");
+    }
+    let encoder = ModelFolder::open(&tiny()).unwrap();
+    let error = adapter_tensors(encoder.config(), &next).unwrap_err().to_string();
+    assert!(error.contains("task = next-token: needs a causal decoder (llama)"), "{error}");
+}
+
+#[test]
+fn a_decoder_that_computes_something_else_is_refused() {
+    let text = fs::read_to_string(tiny().with_file_name("tiny-llama").join("config.json")).unwrap();
+    for (from, to, expected) in [
+        ("\"rope_type\": \"default\"", "\"rope_type\": \"yarn\"", "rope_parameters: `yarn` is not supported"),
+        ("\"rope_theta\": 5000.0", "\"rope_theta\": 0.5", "rope_theta: 0.5 is out of range"),
+        ("\"attention_bias\": false", "\"attention_bias\": true", "attention_bias: true is not supported"),
+        ("\"mlp_bias\": false", "\"mlp_bias\": true", "mlp_bias: true is not supported"),
+        (
+            "\"num_key_value_heads\": 2",
+            "\"num_key_value_heads\": 3",
+            "3 does not divide num_attention_heads = 4",
+        ),
+        ("\"head_dim\": 8", "\"head_dim\": 7", "head_dim: 7 is odd"),
+        ("\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\"", "`gelu` is not supported in a decoder"),
+        ("\"rms_norm_eps\": 1e-05", "\"rms_norm_eps\": 0", "rms_norm_eps: 0 is out of range"),
+        (
+            "\"model_type\": \"llama\"",
+            "\"model_type\": \"mamba\"",
+            "model_type `mamba` is not known here; known are bert, roberta, xlm-roberta, camembert, llama",
+        ),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let error = ModelConfig::parse(text.replace(from, to).as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}\n  should say: {expected}");
+    }
+    // Older files say the same in other words.
+    let parameters = &text[text.find("\"rope_parameters\"").unwrap()..];
+    let parameters = &parameters[..=parameters.find('}').unwrap()];
+    let older = text.replace(parameters, "\"rope_theta\": 5000.0, \"rope_scaling\": null");
+    assert_eq!(ModelConfig::parse(older.as_bytes()).unwrap(), ModelConfig::parse(text.as_bytes()).unwrap());
 }

@@ -1,10 +1,11 @@
 //! `tokenizer.json` → token ids. The file's own truncation and padding are replaced by the plan's length; padding is the
-//! trainer's business. Two special tokens (`[CLS] … [SEP]`, or `<s> … </s>`) come from the file's post-processor.
+//! trainer's business. Special tokens (`[CLS] … [SEP]`, `<s> … </s>`, or a decoder's first token) come from the file's post-processor;
+//! a decoder's file often adds none, and then the first token of a text is not predicted.
 
 use tokenizers::Tokenizer;
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy};
 
-use super::config::EncoderConfig;
+use super::config::ModelConfig;
 use super::error::ModelError;
 
 /// A checked tokenizer that cuts every text to one length.
@@ -24,7 +25,7 @@ impl TextTokenizer {
     ///
     /// # Errors
     /// [`ModelError::Tokenizer`], [`ModelError::TokenizerMismatch`] or [`ModelError::TooManyTokens`].
-    pub(super) fn parse(bytes: &[u8], config: &EncoderConfig, max_tokens: usize) -> Result<Self, ModelError> {
+    pub(super) fn parse(bytes: &[u8], config: &ModelConfig, max_tokens: usize) -> Result<Self, ModelError> {
         if !(3..=config.max_tokens()).contains(&max_tokens) {
             return Err(ModelError::TooManyTokens { wanted: max_tokens, most: config.max_tokens() });
         }
@@ -61,7 +62,7 @@ impl TextTokenizer {
         if ids.is_empty() || ids.len() > self.max_tokens {
             return Err(ModelError::Tokenizer {
                 problem: format!(
-                    "a text became {} tokens, expected 1 to {}; its post-processor is not an encoder's",
+                    "a text became {} tokens, expected 1 to {}; its post-processor is not this model's",
                     ids.len(),
                     self.max_tokens
                 ),
@@ -71,15 +72,22 @@ impl TextTokenizer {
     }
 }
 
-/// A tokenizer belongs to a model if every id has a row, and if hardly any row is without a token
-/// (vocabularies are padded to round numbers, not doubled).
-fn check_vocabulary(tokenizer: &Tokenizer, config: &EncoderConfig) -> Result<(), ModelError> {
+/// Names of the token that fills up, in the families that are known.
+const PADDING: [&str; 3] = ["[PAD]", "<pad>", "<|pad|>"];
+
+/// A tokenizer belongs to a model if every id has a row, if hardly any row is without a token (vocabularies are padded to round
+/// numbers, not doubled), and if both mean the same token by padding: two vocabularies of one size often differ there.
+fn check_vocabulary(tokenizer: &Tokenizer, config: &ModelConfig) -> Result<(), ModelError> {
     let vocabulary = tokenizer.get_vocab(true);
     let largest_id = vocabulary.values().copied().max().unwrap_or(0);
     let spare = (config.vocab_size / 20).max(256);
     let fits = (largest_id as usize) < config.vocab_size
         && config.vocab_size - (largest_id as usize) <= spare
         && !vocabulary.is_empty();
+    let padding = PADDING.iter().find_map(|token| Some((*token, *vocabulary.get(*token)?)));
+    if let Some((token, id)) = padding.filter(|(_, id)| fits && *id != config.pad_token_id) {
+        return Err(ModelError::TokenizerPadding { token, id, pad_token_id: config.pad_token_id });
+    }
     if fits {
         return Ok(());
     }

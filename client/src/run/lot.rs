@@ -12,7 +12,7 @@ use consilium_crypto::{
     ring::RingVector,
 };
 use consilium_proto::plan::{PrivacyUnit, VerifiedPlan};
-use rand::CryptoRng;
+use rand::{CryptoRng, Rng as _};
 
 use super::local;
 use crate::{model::AdapterTensors, trainer::Trainer};
@@ -77,7 +77,7 @@ pub(super) fn sum_lot<'a>(
         .lot(adapter, &lot, &mut |patient| match sum.add_patient(
             patient.gradient,
             patient.loss,
-            patient.correct >= 0.5,
+            right(patient.correct, rng),
             rng,
         ) {
             Ok(Patient::Counted) => {}
@@ -93,6 +93,16 @@ pub(super) fn sum_lot<'a>(
         tracing::debug!("a patient without a finite gradient was left out of this lot");
     }
     Ok(sum)
+}
+
+/// A patient counts as right or not. Where a part of its records, or of its next tokens, is right, a draw decides, so that the sum over
+/// patients is right in the mean.
+fn right(part: f32, rng: &mut BulkRng) -> bool {
+    match part {
+        0.0 => false,
+        1.0 => true,
+        part => (rng.next_u32() >> 8) as f32 / (1 << 24) as f32 <= part,
+    }
 }
 
 /// The adapter in the trainer's form.

@@ -128,12 +128,13 @@ pub fn trainer(
     model: &ModelFolder,
 ) -> Result<Box<dyn Trainer>, StartError> {
     let document = plan.document();
-    let most = document.task.max_records_per_patient as usize;
-    let records = Dataset::load(&config.data.source(), &document.task.labels, most)?;
+    let task = &document.task;
+    let most = task.max_records_per_patient as usize;
+    let records = Dataset::load_for(&config.data.source(), task.kind, &task.labels, most)?;
     check_delta(delta_of_patients(&document.privacy), policy.total_budget(), records.patients())?;
     let test = match &config.evaluation {
         Some(source) if document.evaluation.organization == identity.id => {
-            Some(Dataset::load(source, &document.task.labels, usize::MAX)?)
+            Some(Dataset::load_for(source, task.kind, &task.labels, usize::MAX)?)
         }
         _ => None,
     };

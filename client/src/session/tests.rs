@@ -20,7 +20,7 @@ use consilium_proto::{
     ids::Id,
     plan::{
         Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Optimizer, Plan, Pooling,
-        Privacy, PrivacyUnit, Retries, Task, Tensor,
+        Privacy, PrivacyUnit, Retries, TargetModules, Task, Tensor,
     },
     release::{apply_sum, sign_head},
     roster::{Party, Roster},
@@ -144,7 +144,7 @@ fn plan(roster: &VerifiedRoster, epsilon: f64) -> Plan {
             pooling: Pooling::Mean,
             max_tokens: 8,
         },
-        task: Task { labels: vec!["a".into(), "b".into()], max_records_per_patient: 1 },
+        task: Task { labels: vec!["a".into(), "b".into()], max_records_per_patient: 1, ..Task::default() },
         cohort: Cohort { organizations: 3, colluders: 1, min_survivors: 3, allow_no_colluders: false },
         privacy: Privacy {
             unit: PrivacyUnit::Patient,
@@ -184,7 +184,9 @@ fn plan(roster: &VerifiedRoster, epsilon: f64) -> Plan {
             rank: 1,
             alpha: 1.0,
             rslora: false,
-            target_modules: Vec::new(),
+            target_modules: TargetModules::default(),
+            dropout: 0.0,
+            start: None,
             layers: None,
             seed: nothing,
             tensors: vec![tensor("head.bias", vec![2]), tensor("head.weight", vec![2, 3])],

@@ -8,8 +8,23 @@
 //! A block's size and a text's padded length in attention follow from that text's own length. So the shapes in which a record is
 //! computed say nothing about, and take nothing from, the other records of a lot: only its place in the block differs.
 
-/// Rows of a block. More fill the processor's matrix kernels better (from 128 to 256: a tenth), fewer waste less in a small lot's last block.
-const ROWS: usize = 192;
+/// The shape of blocks, which a lot does not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Rows of a block. More fill the processor's matrix kernels better (from 128 to 256: a tenth), fewer waste less in a small lot's
+    /// last block.
+    pub(super) rows: usize,
+    /// Most records of a block, whose gradients are in memory together. Fewer make more blocks of the same shape.
+    pub(super) records: usize,
+}
+
+impl Shape {
+    /// For short texts.
+    pub(super) const ENCODER: usize = 192;
+    /// Eight texts of 64 tokens and the row of filler.
+    pub(super) const DECODER: usize = 520;
+}
+
 /// Rows of a block without a token axis (the head on pooled states).
 const POOLED_ROWS: usize = 32;
 /// Padded lengths in attention; beyond them, multiples of 128.
@@ -32,22 +47,19 @@ pub(super) fn padded_length(tokens: usize) -> usize {
     LENGTHS.into_iter().find(|&length| length >= tokens).unwrap_or_else(|| tokens.next_multiple_of(128))
 }
 
-/// The smallest block for a text of `tokens` tokens.
-fn block_rows(tokens: usize) -> usize {
-    (tokens + 1).next_multiple_of(ROWS)
-}
-
 /// Lays records into blocks of fixed shape. `tokens(record)` is a record's length, at least 1.
-pub(super) fn fixed(records: &[usize], tokens: &dyn Fn(usize) -> usize) -> Vec<Block> {
+pub(super) fn fixed(shape: Shape, records: &[usize], tokens: &dyn Fn(usize) -> usize) -> Vec<Block> {
     let mut sorted: Vec<(usize, usize)> = records.iter().map(|&record| (tokens(record), record)).collect();
     sorted.sort_by_key(|&(tokens, _)| tokens);
     let mut blocks: Vec<Block> = Vec::new();
     let mut used = 0;
     for (tokens, record) in sorted {
-        let rows = block_rows(tokens);
+        // The smallest block for this text.
+        let rows = (tokens + 1).next_multiple_of(shape.rows);
         let places = rows / 4;
+        let most = places.min(shape.records.max(1));
         match blocks.last_mut() {
-            Some(last) if last.rows == rows && used + tokens < rows && last.records.len() < places => {
+            Some(last) if last.rows == rows && used + tokens < rows && last.records.len() < most => {
                 last.records.push(record);
                 used += tokens;
             }
@@ -61,8 +73,8 @@ pub(super) fn fixed(records: &[usize], tokens: &dyn Fn(usize) -> usize) -> Vec<B
 }
 
 /// The same, with the empty rows cut off: for ordinary training, where nobody's privacy hangs on the shape.
-pub(super) fn snug(records: &[usize], tokens: &dyn Fn(usize) -> usize) -> Vec<Block> {
-    let mut blocks = fixed(records, tokens);
+pub(super) fn snug(shape: Shape, records: &[usize], tokens: &dyn Fn(usize) -> usize) -> Vec<Block> {
+    let mut blocks = fixed(shape, records, tokens);
     for block in &mut blocks {
         block.rows = block.records.iter().map(|&record| tokens(record)).sum::<usize>() + 1;
         block.places = block.records.len();
@@ -71,20 +83,22 @@ pub(super) fn snug(records: &[usize], tokens: &dyn Fn(usize) -> usize) -> Vec<Bl
 }
 
 /// Lays records that are one vector each into blocks of fixed shape.
-pub(super) fn pooled(records: &[usize]) -> Vec<Block> {
+pub(super) fn pooled(shape: Shape, records: &[usize]) -> Vec<Block> {
     let block = |part: &[usize]| Block { rows: POOLED_ROWS, places: POOLED_ROWS, records: part.to_vec() };
-    records.chunks(POOLED_ROWS).map(block).collect()
+    records.chunks(POOLED_ROWS.min(shape.records.max(1))).map(block).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SHAPE: Shape = Shape { rows: Shape::ENCODER, records: usize::MAX };
+
     #[test]
     fn a_records_shapes_do_not_depend_on_the_others() {
         let lengths = [5, 9, 9, 13, 30, 64, 9, 191, 192, 700];
         let rows_of = |records: &[usize], record| {
-            let blocks = fixed(records, &|r| lengths[r]);
+            let blocks = fixed(SHAPE, records, &|r| lengths[r]);
             let block = blocks.into_iter().find(|b| b.records.contains(&record)).unwrap();
             (block.rows, block.places)
         };
@@ -102,7 +116,7 @@ mod tests {
         let records: Vec<usize> = (0..300).collect();
         for longest in [2, 30, 126] {
             let tokens = |r: usize| 1 + r * 7 % longest;
-            for blocks in [fixed(&records, &tokens), snug(&records, &tokens)] {
+            for blocks in [fixed(SHAPE, &records, &tokens), snug(SHAPE, &records, &tokens)] {
                 let mut seen: Vec<usize> = blocks.iter().flat_map(|b| b.records.clone()).collect();
                 seen.sort_unstable();
                 assert_eq!(seen, records);
@@ -113,6 +127,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn fewer_records_together_change_no_shape() {
+        let records: Vec<usize> = (0..100).collect();
+        let tokens = |r: usize| 4 + r % 9;
+        let shapes = |most| {
+            let blocks = fixed(Shape { records: most, ..SHAPE }, &records, &tokens);
+            assert!(blocks.iter().all(|block| (1..=most).contains(&block.records.len())));
+            blocks.into_iter().map(|block| (block.rows, block.places)).collect::<Vec<_>>()
+        };
+        for most in [1, 3, 48] {
+            assert!(shapes(most).iter().all(|&shape| shape == (192, 48)));
+            assert!(pooled(Shape { records: most, ..SHAPE }, &records).iter().all(|b| b.rows == POOLED_ROWS));
+        }
+        // Eight texts of 64 tokens fill one block of a decoder's.
+        let decoder = Shape { rows: Shape::DECODER, records: usize::MAX };
+        assert_eq!(fixed(decoder, &records[..8], &|_| 64).len(), 1);
     }
 
     #[test]

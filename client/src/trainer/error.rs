@@ -1,5 +1,6 @@
 //! What can go wrong while training; each message names the cause and the cure.
 
+use super::Device;
 use crate::{data::OptOutError, model::ModelError};
 
 /// Why a lot or an evaluation did not come about.
@@ -51,6 +52,17 @@ pub enum TrainError {
         value: String,
         /// What would do.
         problem: &'static str,
+    },
+    /// A device that this libtorch does not have.
+    #[error(
+        "training.device = {wanted}: the libtorch that this program runs with finds {count} such devices; write device = \"cpu\", or set \
+         LIBTORCH to a libtorch 2.13 built for CUDA when building, and see that the driver finds the card (nvidia-smi)"
+    )]
+    NoDevice {
+        /// What the configuration wants.
+        wanted: Device,
+        /// How many there are.
+        count: i64,
     },
     /// libtorch failed: out of memory, usually.
     #[error("libtorch: {0}")]

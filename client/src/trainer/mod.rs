@@ -1,9 +1,10 @@
 //! Training beside the data: adapters in, clipping-ready per-patient gradients out.
 //!
 //! The session sees only the [`Trainer`] trait. The built-in trainer ([`TorchTrainer`], cargo feature `torch`) runs a BERT-family
-//! encoder in libtorch, f32, evaluation mode (no dropout). Its method, for one lot:
+//! encoder or a Llama-family decoder in libtorch, evaluation mode (no dropout but the adapter's own). Its method, for one lot:
 //!
-//! 1. Merge: `W + s·B·A` once per lot, so that the forward pass costs what the plain encoder costs.
+//! 1. Merge: `W + s·B·A` once per lot, so that the forward pass costs what the plain model costs (in single precision; a half-precision
+//!    base keeps the factors beside it).
 //! 2. Below the first adapted layer nothing ever changes: those states are computed once per record and kept
 //!    ([`TrainerSpec::cache_bytes`]); with the head alone trained, one vector per record is kept.
 //! 3. One backward pass per micro-batch leaves the gradient of the summed loss at the *outputs* of the adapted layers, `dy`.
@@ -15,7 +16,9 @@
 //! padded length follows from its own length, rows that are missing are filled up, and no kernel used here mixes rows.
 //! A test holds this to the last bit on the kernels of the machine it runs on; libtorch does not promise it for every machine.
 //!
-//! Not hidden: wall time grows with the lot. Not done here: causal language models, multi-label heads.
+//! At most [`TrainerSpec::max_physical_batch`] records' gradients are in memory together; the number changes no shape, and so no bit.
+//!
+//! Not hidden: wall time grows with the lot.
 
 #[cfg(any(feature = "torch", test))]
 mod batches;
@@ -28,6 +31,8 @@ mod torch;
 
 pub use consent::Consenting;
 pub use error::TrainError;
-pub use spec::{Evaluation, LabelScore, LocalRecipe, PatientGradient, Trained, Trainer, TrainerSpec};
+pub use spec::{
+    Base, Device, Evaluation, LabelScore, LocalRecipe, PatientGradient, Trained, Trainer, TrainerSpec,
+};
 #[cfg(feature = "torch")]
 pub use torch::{Prepared, TorchModel, TorchTrainer};

@@ -1,5 +1,9 @@
 //! What a trainer is told and what it answers. No libtorch here.
 
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
 use crate::model::{AdapterSpec, AdapterTensor, AdapterTensors, TensorKind};
 
 use super::TrainError;
@@ -17,6 +21,65 @@ pub struct TrainerSpec {
     /// libtorch threads of this process, 1 to 256. One, unless the machine runs just one client: threads that wait for each other on
     /// busy cores made a step 7 to 15 times slower.
     pub threads: u32,
+    /// Most records whose gradients are in memory together, at least 1. Fewer need less memory and more time, and change no bit.
+    pub max_physical_batch: u32,
+    /// How the frozen base model is held.
+    pub base: Base,
+    /// Where it is computed.
+    pub device: Device,
+}
+
+/// How the frozen base model is held. The adapter, its gradients and the loss are single precision always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Base {
+    /// Single precision.
+    #[default]
+    F32,
+    /// The upper half of it: half the memory, and a fraction of the time where the processor multiplies it by itself (AVX-512 BF16,
+    /// AMX). States and gradients then carry three digits, far above the noise.
+    Bf16,
+}
+
+/// Where the model is computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// A graphics card, counted from 0; needs a libtorch that was built for it.
+    Cuda(u32),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let index =
+            text.strip_prefix("cuda:").and_then(|index| index.parse().ok().filter(|index| *index < 256));
+        match (text, index) {
+            ("cpu", _) => Ok(Self::Cpu),
+            (_, Some(index)) => Ok(Self::Cuda(index)),
+            _ => Err(format!(
+                "`{text}` is no device; write \"cpu\", or \"cuda:0\" for the first graphics card"
+            )),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Device {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
 }
 
 /// Which tensors of the adapter are trained; the others stay as they are given.
@@ -59,9 +122,11 @@ pub struct PatientGradient<'a> {
     /// The gradient of the patient's summed loss, **not clipped**: all trained tensors in name order, each row-major, flat. Where
     /// it is not finite, whoever sums it leaves this patient out.
     pub gradient: &'a [f32],
-    /// Mean cross-entropy over the patient's records, in nats. Finite, or as above.
+    /// Mean loss of the patient's records, in nats; a text's own is a mean over its labels or next tokens, where it has several. Finite, or
+    /// as above.
     pub loss: f32,
-    /// Fraction of the patient's records whose largest logit is the label's.
+    /// Fraction of the patient's records that are right: the largest logit is the label's; with several labels, all are decided
+    /// rightly; of next tokens, the mean of the texts' fractions.
     pub correct: f32,
 }
 
@@ -70,13 +135,13 @@ pub struct PatientGradient<'a> {
 pub struct Evaluation {
     /// How many records were scored.
     pub examples: usize,
-    /// Mean cross-entropy, in nats.
+    /// Mean loss, in nats: of records, or of next tokens.
     pub loss: f64,
-    /// Fraction scored right.
+    /// Fraction scored right: of records (with several labels, where all are decided rightly), or of next tokens.
     pub accuracy: f64,
-    /// Mean of the per-label fractions, over the labels that occur.
+    /// Mean of the per-label fractions, over the labels that occur; of next tokens, the mean of the texts' own fractions.
     pub macro_accuracy: f64,
-    /// Per label of the plan's list.
+    /// Per label of the plan's list; with several labels, how many of those who have it were found.
     pub per_label: Vec<LabelScore>,
 }
 

@@ -231,7 +231,11 @@ pub fn plan(job: &str) -> Plan {
             pooling: Pooling::Mean,
             max_tokens: 32,
         },
-        task: Task { labels: LABELS.map(str::to_owned).to_vec(), max_records_per_patient: 4 },
+        task: Task {
+            labels: LABELS.map(str::to_owned).to_vec(),
+            max_records_per_patient: 4,
+            ..Task::default()
+        },
         cohort: Cohort { organizations: 3, colluders: 1, min_survivors: 3, allow_no_colluders: false },
         privacy: Privacy {
             unit: PrivacyUnit::Patient,
@@ -271,7 +275,9 @@ pub fn plan(job: &str) -> Plan {
             rank: 4,
             alpha: 8.0,
             rslora: false,
-            target_modules: vec!["query".to_owned(), "value".to_owned()],
+            target_modules: ["query", "value"].into(),
+            dropout: 0.0,
+            start: None,
             layers: Some(vec![1]),
             seed: Digest([7; 32]),
             tensors,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use consilium_client::export::{read_head, read_peft_folder};
-use consilium_client::model::{AdapterSpec, ModelFolder, Pooling};
+use consilium_client::model::{AdapterSpec, ModelFolder, Pooling, TaskKind};
 use consilium_client::trainer::{TorchModel, TorchTrainer, Trained};
 
 use super::{assert_close, dataset, filled, json, lot, numbers, settings, strings, tensors, vectors};
@@ -28,11 +28,14 @@ fn minilm_agrees_with_transformers_and_peft() {
         rank: 4,
         alpha: 16.0,
         use_rslora: true,
-        target_modules: vec!["query".to_owned(), "value".to_owned()],
+        target_modules: ["query", "value"].into(),
         layers: Some(vec![4, 5]),
+        dropout: 0.0,
         pooling: Pooling::Mean,
         max_tokens: 64,
+        task: TaskKind::SingleLabel,
         labels: 4,
+        class_weights: Vec::new(),
     };
     let texts = strings(&reference["texts"]);
     let tokenizer = model.tokenizer(64).unwrap();
@@ -52,7 +55,7 @@ fn minilm_agrees_with_transformers_and_peft() {
             .collect();
         assert_close(&pooled, &expected["pooled"][i * 384..][..384], "pooled");
     }
-    let lora = read_peft_folder(&vectors("minilm-adapter"), model.config(), &spec).unwrap();
+    let lora = read_peft_folder(&vectors("minilm-adapter"), model.config(), &spec, None).unwrap();
     let head = read_head(&vectors("minilm-head.safetensors"), model.config(), &spec).unwrap();
     let adapter =
         lora.iter().chain(head.iter()).map(|(name, values)| (name.to_owned(), values.to_vec())).collect();
@@ -69,11 +72,14 @@ fn on_minilm_too_a_gradient_takes_not_one_bit_from_the_others() {
         rank: 8,
         alpha: 16.0,
         use_rslora: false,
-        target_modules: vec!["query".to_owned(), "value".to_owned()],
+        target_modules: ["query", "value"].into(),
         layers: Some(vec![5]),
+        dropout: 0.0,
         pooling: Pooling::Mean,
         max_tokens: 64,
+        task: TaskKind::SingleLabel,
         labels: 4,
+        class_weights: Vec::new(),
     };
     let adapter = filled(&model, &spec);
     let words = "Unspecified fracture of shaft of left femur, subsequent encounter for closed fracture with routine healing";

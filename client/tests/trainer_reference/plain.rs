@@ -3,13 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use consilium_client::model::{
-    AdapterSpec, AdapterTensors, Architecture, EncoderConfig, ModelFolder, Pooling,
-};
+use consilium_client::model::{AdapterSpec, AdapterTensors, Architecture, ModelConfig, ModelFolder, Pooling};
 use tch::{Kind, Tensor};
 
 pub(crate) struct Plain {
-    config: EncoderConfig,
+    config: ModelConfig,
     weights: BTreeMap<String, Tensor>,
 }
 
@@ -51,6 +49,7 @@ impl Plain {
         let pooled = match spec.pooling {
             Pooling::Mean => x.mean_dim([0i64].as_slice(), false, Kind::Float),
             Pooling::Cls => x.get(0),
+            Pooling::None => panic!("no task with labels pools nothing"),
         };
         let logits = leaves["head.weight"].matmul(&pooled) + &leaves["head.bias"];
         let loss = -logits.log_softmax(0, Kind::Float).get(label);
@@ -63,7 +62,7 @@ impl Plain {
     fn encode(&self, ids: &[u32], delta: impl Fn(usize, &str, &Tensor) -> Option<Tensor>) -> Tensor {
         let w = |name: &str| &self.weights[name];
         let first = match self.config.architecture {
-            Architecture::Bert => 0,
+            Architecture::Bert | Architecture::Llama => 0,
             Architecture::Roberta => i64::from(self.config.pad_token_id) + 1,
         };
         let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
@@ -108,7 +107,7 @@ impl Plain {
         let mean = x.mean_dim([-1i64].as_slice(), true, Kind::Float);
         let centred = x - mean;
         let variance = (&centred * &centred).mean_dim([-1i64].as_slice(), true, Kind::Float);
-        let scaled = centred / (variance + self.config.layer_norm_eps).sqrt();
+        let scaled = centred / (variance + self.config.norm_eps).sqrt();
         scaled * &self.weights[&format!("{name}.LayerNorm.weight")]
             + &self.weights[&format!("{name}.LayerNorm.bias")]
     }

@@ -1,11 +1,12 @@
 //! The operator's terminal: the `consilium` binary, and nothing that can open an organization's update.
 //!
 //! Three kinds of commands. Those on documents (keys, roster, plan, signatures, evidence) read and write files and touch no network.
-//! `privacy` computes, and reads nothing. Those on a job (`status`, `rounds`, `watch`, `blame export`) only read what the coordinator shows to the roster's operators. Every table has
+//! `privacy` computes, and reads nothing; `adapter` reads and writes PEFT folders. Those on a job (`status`, `rounds`, `watch`, `blame export`) only read what the coordinator shows to the roster's operators. Every table has
 //! `--json`; every number says whose view it is.
 //!
 //! Exit codes are a promise, listed in `consilium --help`.
 
+mod adapter;
 mod blame;
 mod connect;
 mod failure;
@@ -72,6 +73,8 @@ enum Command {
     #[command(subcommand)]
     Privacy(privacy::Privacy),
     #[command(subcommand)]
+    Adapter(adapter::Adapter),
+    #[command(subcommand)]
     Blame(blame::Blame),
     Status(view::Status),
     Rounds(view::Rounds),
@@ -105,6 +108,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Sign(command) => command.run(out),
         Command::Plan(command) => command.run(out),
         Command::Privacy(command) => command.run(out),
+        Command::Adapter(command) => command.run(out),
         Command::Blame(command) => command.run(out),
         Command::Status(command) => command.run(out),
         Command::Rounds(command) => command.run(out),

@@ -64,6 +64,36 @@ impl AdapterState {
         })
     }
 
+    /// Sets one tensor to values that were trained before, at the start of a job that goes on from them.
+    ///
+    /// # Errors
+    ///
+    /// A state that has taken a step, a tensor that the manifest does not have, another number of values, or one that is not finite.
+    pub fn begin_from(&mut self, name: &str, given: &[f32]) -> Result<(), ReleaseError> {
+        if self.steps != 0 {
+            return Err(ReleaseError::Bytes("a job that is under way has no start any more"));
+        }
+        let mut first = 0;
+        for (tensor, elements) in self.manifest.layout() {
+            if tensor.name != name {
+                first += elements;
+                continue;
+            }
+            if given.len() != elements {
+                return Err(ReleaseError::Length {
+                    what: "a tensor's start",
+                    expected: elements,
+                    got: given.len(),
+                });
+            }
+            finite("a tensor's start", first, given)?;
+            let own = self.values.get_mut(first..first + elements).ok_or(ReleaseError::TooLarge)?;
+            own.copy_from_slice(given);
+            return Ok(());
+        }
+        Err(ReleaseError::Name(name.into()))
+    }
+
     /// One server step with the mean update (from [`super::mean_from_sum`]). On an error the state is as it
     /// was before.
     ///

@@ -11,7 +11,7 @@ use consilium_crypto::{
 use super::{
     Hours, Optimizer, Plan, PlanError, PrivacyUnit, common_window,
     hours::DAY,
-    rule,
+    learning, rule,
     units::{self, Mechanisms, Noise},
 };
 
@@ -56,6 +56,7 @@ pub struct Derived {
 impl Derived {
     pub(super) fn new(plan: &Plan) -> Result<Self, PlanError> {
         ranges(plan)?;
+        learning::check(plan)?;
         window(plan)?;
         let (threshold, honest) = cohort(plan)?;
         let manifest = manifest(plan)?;
@@ -160,14 +161,6 @@ fn ranges(plan: &Plan) -> Result<(), PlanError> {
     within("rounds", plan.rounds, 1, 100_000)?;
     within("model.max_tokens", plan.model.max_tokens, 4, 4096)?;
     within("task.max_records_per_patient", plan.task.max_records_per_patient, 1, 10_000)?;
-    let labels = u32::try_from(plan.task.labels.len()).unwrap_or(u32::MAX);
-    within("task.labels count", labels, 2, 10_000)?;
-    let mut sorted = plan.task.labels.clone();
-    sorted.sort();
-    let twice = sorted.windows(2).find(|pair| pair[0] == pair[1]);
-    rule(twice.is_none(), "task.labels", &twice.map_or("", |pair| &pair[0]), || {
-        "a label is listed twice".into()
-    })?;
     within("evaluation.every_rounds", plan.evaluation.every_rounds, 1, 100_000)?;
     within("evaluation.max_examples", plan.evaluation.max_examples, 1, 1_000_000)?;
     within("retries.max_attempts", plan.retries.max_attempts, 1, 16)?;

@@ -8,15 +8,20 @@ mod check;
 mod check_tests;
 mod derived;
 mod hours;
+mod learning;
+#[cfg(test)]
+mod learning_tests;
 mod repair;
 mod sections;
 #[cfg(test)]
 mod signature_tests;
+mod start;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod units;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use consilium_crypto::{digest::Digest, release::ARITHMETIC_VERSION};
 use serde::{Deserialize, Serialize};
@@ -28,8 +33,10 @@ pub use hours::{Hours, TimeOfDay, Window, common_window};
 pub use repair::{Change, Proposal};
 pub use sections::{
     Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Local, Model, Optimizer, Pooling, Privacy,
-    PrivacyUnit, Retries, Task, Tensor,
+    PrivacyUnit, Retries, Task, TaskKind, Tensor,
 };
+pub use start::MAX_START_BYTES;
+pub use targets::{Matcher, TargetModules};
 pub use units::Mechanisms;
 
 use crate::{
@@ -229,7 +236,7 @@ impl Plan {
             ("the roster's plan signers", keys, needed)
         };
         signatures.verify(Kind::Plan, text, whom, &keys, needed)?;
-        Ok(VerifiedPlan { plan, derived, digest: fingerprint(Kind::Plan, text), cohort })
+        Ok(VerifiedPlan { plan, derived, digest: fingerprint(Kind::Plan, text), cohort, start: None })
     }
 }
 
@@ -249,6 +256,8 @@ pub struct VerifiedPlan {
     derived: Derived,
     digest: Digest,
     cohort: Vec<Id>,
+    /// What the job goes on from, where the plan names it and it has been read.
+    start: Option<Arc<start::Start>>,
 }
 
 impl VerifiedPlan {

@@ -170,7 +170,7 @@ impl Plan {
     }
 
     fn cure_encoding(&mut self) -> Option<()> {
-        let (p, labels) = (&self.privacy, self.task.labels.len().max(2) as f64);
+        let p = &self.privacy;
         let dimension: f64 = (self.adapter.tensors.iter().filter(|tensor| tensor.trained))
             .map(|tensor| tensor.shape.iter().map(|&axis| f64::from(axis)).product::<f64>())
             .sum();
@@ -179,7 +179,7 @@ impl Plan {
         if !(e.metrics_share > 0.0 && e.metrics_share < 1.0) {
             e.metrics_share = 0.05;
         } else if !(e.loss_max.is_finite() && e.loss_max > 0.0) {
-            e.loss_max = (2.0 * labels.ln()).ceil();
+            e.loss_max = self.task.kind.loss_max(self.task.labels.len());
         } else if !(1e-30..=0.5).contains(&e.rounding_beta) {
             e.rounding_beta = 0.01;
         } else if !(1.0..=268_435_456.0).contains(&(e.scale * p.clip)) {

@@ -3,6 +3,7 @@
 use consilium_crypto::digest::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::TargetModules;
 use crate::{ids::Id, text};
 
 /// The frozen base model: what every client must hold, byte for byte.
@@ -34,17 +35,58 @@ pub enum Pooling {
     Mean,
     /// The first token's vector.
     Cls,
+    /// Not at all: each token's vector tells the next token. With `task.kind = "next-token"`, and only there.
+    None,
 }
 
-/// What is learned: one label per text.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What is learned.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
-    /// The labels, in the order of the head's rows; 2 to 10,000.
+    /// What is learned of a text; absent: one label.
+    #[serde(default, skip_serializing_if = "TaskKind::is_default")]
+    pub kind: TaskKind,
+    /// The labels, in the order of the head's rows; 2 to 10,000, and none with `next-token`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// How much each label weighs in the loss, in the labels' order; absent: all alike. `single-label`: a text's loss is multiplied by
+    /// its label's weight; `multi-label`: only the part for a label that the text has (`pos_weight` in PyTorch). Rare labels
+    /// gain; with a fixed clipping norm, the others lose.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_weights: Vec<f64>,
     /// Most records that one patient contributes to a gradient; later ones are left out. More helps patients with many
     /// records and costs time.
     pub max_records_per_patient: u32,
+}
+
+/// What is learned of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskKind {
+    /// Exactly one label: cross-entropy.
+    #[default]
+    SingleLabel,
+    /// Any number of labels: binary cross-entropy, the mean over labels.
+    MultiLabel,
+    /// The next token, at every place of the text: cross-entropy, the mean over a text's tokens. Needs a causal decoder.
+    NextToken,
+}
+
+impl TaskKind {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The largest loss that is worth telling apart, nats: where a template names none. `labels` as the task has them.
+    pub fn loss_max(self, labels: usize) -> f64 {
+        match self {
+            Self::SingleLabel => (2.0 * (labels.max(2) as f64).ln()).ceil(),
+            // A coin's is ln 2.
+            Self::MultiLabel => 2.0,
+            // Of a vocabulary of fifty thousand, guessed blindly: 10.8.
+            Self::NextToken => 12.0,
+        }
+    }
 }
 
 /// Which tensors are trained and how they start.
@@ -59,15 +101,24 @@ pub struct Adapter {
     pub alpha: f64,
     /// `use_rslora`, as in `peft`: scale by `alpha / √rank` instead.
     pub rslora: bool,
-    /// `target_modules`, as in `peft`: the last part of module names. Empty: the head alone is trained.
-    pub target_modules: Vec<String>,
+    /// `target_modules`, as in `peft`: a list of last parts of module names, or one pattern over whole names. An empty list: the head
+    /// alone is trained.
+    pub target_modules: TargetModules,
     /// `layers_to_transform`, as in `peft`; absent: all. Layers below the first adapted one are computed once per text
     /// and kept, so fewer adapted layers at the top make rounds faster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<Vec<u32>>,
+    /// `lora_dropout`, as in `peft`: the part of an adapted layer's inputs that a training step sets to zero before `A`. Only in
+    /// units in which organizations send deltas without noise of their own.
+    #[serde(default, skip_serializing_if = "is_absent")]
+    pub dropout: f64,
     /// 32 bytes, public, from which the frozen `A` and the head's start are drawn.
     #[serde(with = "text::digest")]
     pub seed: Digest,
+    /// SHA-256 of a safetensors file with values that the job goes on from, beside the plan as `PLAN.start`; absent: all tensors start as
+    /// drawn. Tensors that it does not hold still do.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "text::optional_digest")]
+    pub start: Option<Digest>,
     /// Every tensor of the adapter, sorted by name.
     #[serde(rename = "tensor")]
     pub tensors: Vec<Tensor>,

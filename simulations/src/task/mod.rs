@@ -16,7 +16,7 @@ use consilium_client::{
     trainer::{TrainError, Trainer},
 };
 use consilium_crypto::digest::Digest;
-use consilium_proto::plan::{Adapter, AdapterMode, Model, Plan, Pooling, Tensor};
+use consilium_proto::plan::{Adapter, AdapterMode, Model, Plan, Pooling, TargetModules, Tensor};
 use thiserror::Error;
 
 use crate::{
@@ -185,8 +185,10 @@ pub(crate) fn no_model(seeds: Seeds) -> (Model, Adapter) {
         rank: 1,
         alpha: 1.0,
         rslora: false,
-        target_modules: Vec::new(),
+        target_modules: TargetModules::default(),
         layers: None,
+        dropout: 0.0,
+        start: None,
         seed: Digest(seeds.bytes("adapter", 0, 0)),
         tensors: Vec::new(),
     };

@@ -13,7 +13,7 @@ use consilium_client::{
     export::{read_head, read_peft_folder, write_head, write_peft_folder},
     journal::{Journal, JournalError},
     ledger::{Debit, LedgerFile},
-    model::{AdapterTensors, CheckedTensors, EncoderConfig, ModelFolder, adapter::adapter_tensors},
+    model::{AdapterTensors, CheckedTensors, ModelConfig, ModelFolder, adapter::adapter_tensors},
 };
 use consilium_proto::ids::Id;
 use parquet::{
@@ -50,8 +50,8 @@ fn tiny(file: &str) -> Vec<u8> {
     fs::read(Path::new(TINY).join(file)).unwrap()
 }
 
-fn encoder() -> EncoderConfig {
-    EncoderConfig::parse(&tiny("config.json")).unwrap()
+fn encoder() -> ModelConfig {
+    ModelConfig::parse(&tiny("config.json")).unwrap()
 }
 
 /// A safetensors file: checked, then read.
@@ -96,7 +96,7 @@ pub(crate) fn adapter_folder(data: &[u8]) {
                 let beside = path.with_file_name("adapter_config.json");
                 let _ = fs::remove_file(&beside);
                 fs::write(beside, description).unwrap();
-                let _ = read_peft_folder(path.parent().unwrap(), &config, &spec);
+                let _ = read_peft_folder(path.parent().unwrap(), &config, &spec, None);
             });
         }
     }
@@ -121,7 +121,7 @@ fn good_adapter() -> &'static [Vec<u8>; 3] {
         let all = whole(&AdapterTensors::new());
         let head = folder.path().join("head.safetensors");
         write_head(&head, &config, &spec, &all).unwrap();
-        write_peft_folder(folder.path(), "tiny", &config, &spec, &all).unwrap();
+        write_peft_folder(folder.path(), "tiny", &config, &spec, &all, None).unwrap();
         ["head.safetensors", "adapter_model.safetensors", "adapter_config.json"]
             .map(|name| fs::read(folder.path().join(name)).unwrap())
     })
@@ -132,7 +132,7 @@ pub(crate) fn adapter_folder_seeds() -> Vec<Vec<u8>> {
     let [_, tensors, description] = good_adapter();
     with_file("seed/adapter_model.safetensors", tensors, |path| {
         fs::write(path.with_file_name("adapter_config.json"), description).unwrap();
-        read_peft_folder(path.parent().unwrap(), &config, &spec).unwrap();
+        read_peft_folder(path.parent().unwrap(), &config, &spec, None).unwrap();
     });
     good_adapter().iter().enumerate().map(|(which, bytes)| selected(which, bytes)).collect()
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use super::encoder::{Place, Tap, read_f32};
-use super::forward::{Forward, Losses};
-use super::layout::Group;
+use super::forward::Out;
+use super::layout::{Group, Layout};
+use super::loss::Scores;
 use super::merged::Merged;
+use super::network::{Place, Tap, read_f32};
 use super::{Prepared, TorchModel};
 use crate::model::{AdapterTensors, TensorKind};
 use crate::trainer::batches::Block;
@@ -20,18 +21,19 @@ const PENDING_BYTES: usize = 128 << 20;
 struct Pending {
     gradient: Vec<f32>,
     loss: f64,
-    correct: usize,
+    correct: f64,
     seen: usize,
 }
 
 /// A block after its backward pass.
 pub(super) struct Backward {
-    forward: Forward,
-    losses: Losses,
-    /// Of the logits: `[places, labels]`.
-    logits: Tensor,
+    scores: Scores,
+    /// Pooled states and the gradients of their logits, `[places, d]` and `[places, labels]`, where there is a head.
+    head: Option<(Tensor, Tensor)>,
+    layout: Option<Layout>,
+    taps: Vec<Tap>,
     /// Of each tap's output, in the taps' order: `[n, out]`.
-    taps: Vec<Tensor>,
+    slopes: Vec<Tensor>,
 }
 
 impl TorchModel {
@@ -82,17 +84,12 @@ impl TorchModel {
                 let backward = self.backward(merged, data, &block)?;
                 self.per_record(merged, &backward, &mut flat)?;
                 let rows = flat.chunks_exact(dimension);
-                let scored = backward.losses.values.iter().zip(&backward.losses.hits);
+                let scored = backward.scores.losses.iter().zip(&backward.scores.hits);
                 for ((&record, gradient), (&loss, &hit)) in block.records.iter().zip(rows).zip(scored) {
                     let patient = data.owner(record);
                     let all = data.of_patient(patient)?.len();
                     if all == 1 {
-                        each(PatientGradient {
-                            patient,
-                            gradient,
-                            loss,
-                            correct: if hit { 1.0 } else { 0.0 },
-                        });
+                        each(PatientGradient { patient, gradient, loss, correct: hit });
                         continue;
                     }
                     add(&mut pending, patient, gradient, loss, hit);
@@ -113,18 +110,31 @@ impl TorchModel {
         block: &Block,
     ) -> Result<Backward, TrainError> {
         tch::with_grad(|| {
-            let mut forward = self.forward(merged, data, block, &self.taps)?;
-            if !forward.logits.requires_grad() {
-                forward.logits = forward.logits.f_detach()?.set_requires_grad(true);
-            }
-            let losses = self.losses(&forward, data, block)?;
-            let wanted: Vec<&Tensor> =
-                forward.taps.iter().map(|tap| &tap.output).chain(std::iter::once(&forward.logits)).collect();
-            let summed = losses.places.f_sum(Kind::Float)?;
-            let mut taps = Tensor::f_run_backward(&[summed], &wanted, false, false)?;
-            let logits = taps.pop().ok_or_else(|| TrainError::Torch("no gradient came back".to_owned()))?;
-            forward.pooled = forward.pooled.f_detach()?;
-            Ok(Backward { forward, losses, logits, taps })
+            let forward = self.forward(merged, data, block, &self.taps)?;
+            let (scores, head, summed) = match forward.out {
+                Out::Head { pooled, logits } => {
+                    let logits = match logits.requires_grad() {
+                        true => logits,
+                        false => logits.f_detach()?.set_requires_grad(true),
+                    };
+                    let (places, scores) = self.label_losses(&logits, data, block)?;
+                    (scores, Some((pooled.f_detach()?, logits)), places.f_sum(Kind::Float)?)
+                }
+                Out::Tokens(x) => {
+                    let (scores, slope) = self.next_tokens(&x.f_detach()?, data, block, true)?;
+                    let slope = slope.ok_or_else(|| missing("a gradient"))?;
+                    // The backward pass begins with a sum; this one's gradient is `slope`, exactly.
+                    (scores, None, x.f_mul(&slope)?.f_sum(Kind::Float)?)
+                }
+            };
+            let logits = head.as_ref().map(|(_, logits)| logits);
+            let wanted: Vec<&Tensor> = forward.taps.iter().map(|tap| &tap.output).chain(logits).collect();
+            let mut slopes = Tensor::f_run_backward(&[summed], &wanted, false, false)?;
+            let head = match head {
+                None => None,
+                Some((pooled, _)) => Some((pooled, slopes.pop().ok_or_else(|| missing("a gradient"))?)),
+            };
+            Ok(Backward { scores, head, layout: forward.layout, taps: forward.taps, slopes })
         })
     }
 
@@ -136,15 +146,15 @@ impl TorchModel {
         flat: &mut Vec<f32>,
     ) -> Result<(), TrainError> {
         let _no_grad = tch::no_grad_guard();
-        let records = backward.losses.values.len() as i64;
-        let logits = backward.logits.f_narrow(0, 0, records)?;
+        let records = backward.scores.losses.len() as i64;
         let mut parts = Vec::new();
         for tensor in self.tensors.iter().filter(|tensor| self.spec.trained.contains(tensor.kind)) {
             let part = match tensor.kind {
-                TensorKind::HeadBias => logits.shallow_clone(),
+                TensorKind::HeadBias => backward.head()?.1.f_narrow(0, 0, records)?,
                 TensorKind::HeadWeight => {
-                    let pooled = backward.forward.pooled.f_narrow(0, 0, records)?.f_unsqueeze(1)?;
-                    logits.f_unsqueeze(2)?.f_mul(&pooled)?
+                    let (pooled, logits) = backward.head()?;
+                    let pooled = pooled.f_narrow(0, 0, records)?.f_unsqueeze(1)?;
+                    logits.f_narrow(0, 0, records)?.f_unsqueeze(2)?.f_mul(&pooled)?
                 }
                 TensorKind::A { .. } | TensorKind::B { .. } => self.factor(merged, backward, tensor.kind)?,
             };
@@ -156,8 +166,7 @@ impl TorchModel {
     /// One factor's gradient for every record: `[records, out, r]` or `[records, r, in]`.
     fn factor(&self, merged: &Merged, backward: &Backward, kind: TensorKind) -> Result<Tensor, TrainError> {
         let factors = self.factors(merged, backward, kind)?;
-        let layout = backward.forward.layout.as_ref();
-        let layout = layout.ok_or_else(|| TrainError::Torch("a layout was not kept".to_owned()))?;
+        let layout = backward.layout.as_ref().ok_or_else(|| missing("a layout"))?;
         layout.each_text(|group: &Group| {
             // The filler row's gradient is zero, so a group's padding adds nothing.
             let (left, right) = (group.pad(&factors.left)?, group.pad(&factors.right)?);
@@ -175,23 +184,19 @@ impl TorchModel {
         let (TensorKind::A { layer, module } | TensorKind::B { layer, module }) = kind else {
             return Err(TrainError::Torch("the head is no factor".to_owned()));
         };
-        let (place, third) = Place::of(module);
+        let (place, rows) = Place::of(module, self.network.config());
         let is_here = |tap: &Tap| tap.layer == layer && tap.place == place;
         let (tap, dy) = backward
-            .forward
             .taps
             .iter()
-            .zip(&backward.taps)
+            .zip(&backward.slopes)
             .find(|(tap, _)| is_here(tap))
-            .ok_or_else(|| TrainError::Torch("a layer's gradient was not kept".to_owned()))?;
-        let dy = match third {
-            Some(third) => {
-                let d = self.encoder.config().hidden_size as i64;
-                dy.f_narrow(1, third as i64 * d, d)?
-            }
+            .ok_or_else(|| missing("a layer's gradient"))?;
+        let dy = match rows {
+            Some((first, count)) => dy.f_narrow(1, first, count)?,
             None => dy.shallow_clone(),
         };
-        let x = tap.input.shallow_clone();
+        let (dy, x) = (dy.f_to_kind(Kind::Float)?, tap.input.f_to_kind(Kind::Float)?);
         let other = other_factor(merged, kind)?.f_mul_scalar(merged.scaling)?;
         Ok(match kind {
             TensorKind::A { .. } => Factors { left: dy.f_mm(&other)?, right: x },
@@ -207,13 +212,18 @@ pub(super) struct Factors {
 }
 
 impl Backward {
-    pub(super) fn losses(&self) -> &Losses {
-        &self.losses
+    pub(super) fn losses(&self) -> &[f32] {
+        &self.scores.losses
     }
 
-    pub(super) fn head(&self) -> (&Tensor, &Tensor) {
-        (&self.forward.pooled, &self.logits)
+    /// Pooled states and the gradients of their logits.
+    pub(super) fn head(&self) -> Result<(&Tensor, &Tensor), TrainError> {
+        self.head.as_ref().map(|(pooled, logits)| (pooled, logits)).ok_or_else(|| missing("the head"))
     }
+}
+
+fn missing(what: &str) -> TrainError {
+    TrainError::Torch(format!("{what} was not kept"))
 }
 
 /// `A` for a `B`, `B` for an `A`.
@@ -223,21 +233,21 @@ fn other_factor(merged: &Merged, kind: TensorKind) -> Result<&Tensor, TrainError
         TensorKind::B { layer, module } => TensorKind::A { layer, module },
         head => head,
     };
-    merged.tensor(other).ok_or_else(|| TrainError::Torch("a factor was not read".to_owned()))
+    merged.tensor(other).ok_or_else(|| missing("a factor"))
 }
 
-fn add(pending: &mut BTreeMap<usize, Pending>, patient: usize, gradient: &[f32], loss: f32, hit: bool) {
+fn add(pending: &mut BTreeMap<usize, Pending>, patient: usize, gradient: &[f32], loss: f32, hit: f32) {
     let sum = pending.entry(patient).or_insert_with(|| Pending {
         gradient: vec![0.0; gradient.len()],
         loss: 0.0,
-        correct: 0,
+        correct: 0.0,
         seen: 0,
     });
     for (total, part) in sum.gradient.iter_mut().zip(gradient) {
         *total += part;
     }
     sum.loss += f64::from(loss);
-    sum.correct += usize::from(hit);
+    sum.correct += f64::from(hit);
     sum.seen += 1;
 }
 
@@ -248,6 +258,6 @@ fn finish(pending: &mut BTreeMap<usize, Pending>, patient: usize, each: &mut dyn
         patient,
         gradient: &sum.gradient,
         loss,
-        correct: sum.correct as f32 / sum.seen as f32,
+        correct: (sum.correct / sum.seen as f64) as f32,
     });
 }

@@ -3,7 +3,7 @@
 //! Packed: `[n, …]`, text after text, the last row always filler. A group: the texts of one padded length, `[b, t, …]`; a text's
 //! missing tokens are taken from the filler row, and masked.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::trainer::TrainError;
 use crate::trainer::batches::padded_length;
@@ -13,6 +13,8 @@ const MASKED: f32 = f32::MIN;
 
 pub(super) struct Layout {
     pub(super) groups: Vec<Group>,
+    /// Each packed row's place in its text, from 0; 0 for filler.
+    pub(super) places: Tensor,
     /// For each packed row, its place among the groups' rows laid one after the other; 0 for filler.
     back: Tensor,
 }
@@ -35,22 +37,27 @@ pub(super) struct Group {
 
 impl Layout {
     /// For texts of these lengths, each at least 1 and in ascending order, in a block of `rows` rows.
-    pub(super) fn new(lengths: &[usize], rows: usize) -> Result<Self, TrainError> {
+    pub(super) fn new(lengths: &[usize], rows: usize, device: Device) -> Result<Self, TrainError> {
         let mut groups = Vec::new();
+        let mut places = vec![0i64; rows];
         let mut back = vec![0i64; rows];
         let (mut packed, mut padded) = (0, 0);
         for same in lengths.chunk_by(|x, y| padded_length(*x) == padded_length(*y)) {
             let t = padded_length(same[0]);
-            groups.push(Group::new(same, t, packed, rows - 1)?);
+            groups.push(Group::new(same, t, packed, rows - 1, device)?);
             for &length in same {
                 for (token, place) in back[packed..][..length].iter_mut().enumerate() {
                     *place = (padded + token) as i64;
+                }
+                for (token, place) in places[packed..][..length].iter_mut().enumerate() {
+                    *place = token as i64;
                 }
                 packed += length;
                 padded += t;
             }
         }
-        Ok(Self { groups, back: Tensor::f_from_slice(&back)? })
+        let on = |rows: &[i64]| Tensor::f_from_slice(rows)?.f_to_device(device);
+        Ok(Self { groups, places: on(&places)?, back: on(&back)? })
     }
 
     /// The groups' results `[b·t, d]` → packed `[n, d]`; filler rows hold something finite.
@@ -83,7 +90,13 @@ impl Layout {
 }
 
 impl Group {
-    fn new(lengths: &[usize], t: usize, first_row: usize, filler: usize) -> Result<Self, TrainError> {
+    fn new(
+        lengths: &[usize],
+        t: usize,
+        first_row: usize,
+        filler: usize,
+        device: Device,
+    ) -> Result<Self, TrainError> {
         let b = lengths.len();
         let mut rows = vec![filler as i64; b * t];
         let mut mask = vec![MASKED; b * t];
@@ -103,10 +116,10 @@ impl Group {
         Ok(Self {
             b,
             t,
-            rows: Tensor::f_from_slice(&rows)?,
-            mask: Tensor::f_from_slice(&mask)?.f_reshape([b, 1, 1, t])?,
-            mean: Tensor::f_from_slice(&mean)?.f_reshape([b, 1, t])?,
-            first: Tensor::f_from_slice(&first)?,
+            rows: Tensor::f_from_slice(&rows)?.f_to_device(device)?,
+            mask: Tensor::f_from_slice(&mask)?.f_reshape([b, 1, 1, t])?.f_to_device(device)?,
+            mean: Tensor::f_from_slice(&mean)?.f_reshape([b, 1, t])?.f_to_device(device)?,
+            first: Tensor::f_from_slice(&first)?.f_to_device(device)?,
         })
     }
 

@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use super::gradient::Backward;
 use super::merged::Merged;
-use super::{Prepared, TorchModel, encoder};
+use super::{Prepared, TorchModel, network};
 use crate::model::{AdapterTensors, TensorKind};
 use crate::trainer::batches;
 use crate::trainer::{LocalRecipe, TrainError};
@@ -62,13 +62,13 @@ impl TorchModel {
         let mut loss = 0f64;
         self.chunks(data, lot, |data, chunk| {
             let plan = if self.pooled_only() {
-                batches::pooled(chunk)
+                batches::pooled(self.shape(), chunk)
             } else {
-                batches::snug(chunk, &|record| data.tokens(record))
+                batches::snug(self.shape(), chunk, &|record| data.tokens(record))
             };
             for block in plan {
                 let backward = self.backward(merged, data, &block)?;
-                loss += backward.losses().values.iter().map(|&l| f64::from(l)).sum::<f64>();
+                loss += backward.losses().iter().map(|&l| f64::from(l)).sum::<f64>();
                 let part = self.summed(merged, &backward, block.records.len() as i64)?;
                 sum = Some(match sum.take() {
                     None => part,
@@ -79,7 +79,7 @@ impl TorchModel {
         })?;
         let mut flat = vec![0.0; self.dimension()];
         if let Some(sum) = sum {
-            encoder::read_f32(&sum, &mut flat)?;
+            network::read_f32(&sum, &mut flat)?;
         }
         if !loss.is_finite() {
             return Err(TrainError::NotFinite { what: "the training loss" });
@@ -90,15 +90,20 @@ impl TorchModel {
     /// The records' summed gradient, flat.
     fn summed(&self, merged: &Merged, backward: &Backward, records: i64) -> Result<Tensor, TrainError> {
         let _no_grad = tch::no_grad_guard();
-        let (pooled, logits) = backward.head();
-        let (pooled, logits) = (pooled.f_narrow(0, 0, records)?, logits.f_narrow(0, 0, records)?);
+        let head = || -> Result<_, TrainError> {
+            let (pooled, logits) = backward.head()?;
+            Ok((pooled.f_narrow(0, 0, records)?, logits.f_narrow(0, 0, records)?))
+        };
         let mut parts = Vec::new();
         for tensor in self.tensors.iter().filter(|tensor| self.spec.trained.contains(tensor.kind)) {
             let part = match tensor.kind {
                 TensorKind::HeadBias => {
-                    logits.f_sum_dim_intlist([0i64].as_slice(), false, tch::Kind::Float)?
+                    head()?.1.f_sum_dim_intlist([0i64].as_slice(), false, tch::Kind::Float)?
                 }
-                TensorKind::HeadWeight => logits.f_tr()?.f_mm(&pooled)?,
+                TensorKind::HeadWeight => {
+                    let (pooled, logits) = head()?;
+                    logits.f_tr()?.f_mm(&pooled)?
+                }
                 TensorKind::A { .. } | TensorKind::B { .. } => {
                     let factors = self.factors(merged, backward, tensor.kind)?;
                     factors.left.f_tr()?.f_mm(&factors.right)?

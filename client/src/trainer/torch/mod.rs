@@ -1,23 +1,28 @@
-//! The built-in trainer: a frozen encoder, merged factors, per-patient gradients. See [`super`] for the method.
+//! The built-in trainer: a frozen base model, the adapter's factors, per-patient gradients. See [`super`] for the method.
 
+mod decoder;
 mod encoder;
+mod evaluate;
 mod forward;
 mod gradient;
 mod layout;
 mod local;
+mod loss;
 mod merged;
+mod network;
 mod prepared;
+mod tokens;
 
-use self::encoder::{Encoder, Place};
+use self::network::{Network, Place};
 pub use self::prepared::Prepared;
 use super::TrainError;
-use super::spec::{Evaluation, LabelScore, PatientGradient, Trainer, TrainerSpec};
+use super::spec::{Base, Device, Evaluation, PatientGradient, Trainer, TrainerSpec};
 use crate::data::Dataset;
 use crate::model::{AdapterTensor, AdapterTensors, ModelFolder, TensorKind, TextTokenizer, adapter_tensors};
 
-/// A loaded encoder and the description of its adapter. One per process; several data sets may be prepared for it.
+/// A loaded base model and the description of its adapter. One per process; several data sets may be prepared for it.
 pub struct TorchModel {
-    encoder: Encoder,
+    network: Network,
     tokenizer: TextTokenizer,
     spec: TrainerSpec,
     /// All tensors of the adapter, in name order.
@@ -58,20 +63,32 @@ impl TorchModel {
                 problem: "trains no tensor of this adapter; name lora_A, lora_B or head",
             });
         }
+        if spec.max_physical_batch == 0 {
+            return Err(TrainError::Setting {
+                field: "max_physical_batch",
+                value: "0".to_owned(),
+                problem: "must be at least 1",
+            });
+        }
+        let device = device(spec.device)?;
+        let kind = match spec.base {
+            Base::F32 => tch::Kind::Float,
+            Base::Bf16 => tch::Kind::BFloat16,
+        };
         tch::set_num_threads(threads);
         let mut taps: Vec<(usize, Place)> = Vec::new();
         let mut frozen = folder.config().layers;
         for tensor in &tensors {
             if let TensorKind::A { layer, module } | TensorKind::B { layer, module } = tensor.kind {
                 frozen = frozen.min(layer);
-                let at = (layer, Place::of(module).0);
+                let at = (layer, Place::of(module, folder.config()).0);
                 if spec.trained.contains(tensor.kind) && !taps.contains(&at) {
                     taps.push(at);
                 }
             }
         }
         Ok(Self {
-            encoder: Encoder::load(folder)?,
+            network: Network::load(folder, kind, device, spec.adapter.max_tokens)?,
             tokenizer: folder.tokenizer(spec.adapter.max_tokens)?,
             spec,
             tensors,
@@ -123,84 +140,16 @@ impl TorchModel {
         }
         Ok(go_on(done))
     }
-
-    /// Scores the adapter on all of `data`, or on `limit` records evenly spread over it.
-    ///
-    /// # Errors
-    /// Adapter values that do not fit or overflow, or a failing libtorch.
-    pub fn evaluate(
-        &self,
-        adapter: &AdapterTensors,
-        data: &mut Prepared,
-        limit: Option<usize>,
-    ) -> Result<Evaluation, TrainError> {
-        let _no_grad = tch::no_grad_guard();
-        let merged = self.merge(adapter)?;
-        let take = limit.unwrap_or(data.len()).min(data.len());
-        let chosen: Vec<usize> = (0..take).map(|i| spread(i, take, data.len())).collect();
-        let mut scores = vec![LabelScore::default(); self.spec.adapter.labels];
-        let mut summed = 0f64;
-        self.chunks(data, &chosen, |data, chunk| {
-            for block in self.blocks(data, chunk) {
-                let forward = self.forward(&merged, data, &block, &[])?;
-                let losses = self.losses(&forward, data, &block)?;
-                let scored = losses.values.into_iter().zip(losses.hits);
-                for (&record, (loss, hit)) in block.records.iter().zip(scored) {
-                    // Labels were looked up in the list of that length.
-                    let score = &mut scores[data.label(record) as usize];
-                    score.examples += 1;
-                    score.correct += usize::from(hit);
-                    summed += f64::from(loss);
-                }
-            }
-            Ok(())
-        })?;
-        if !summed.is_finite() {
-            return Err(TrainError::NotFinite { what: "the test loss" });
-        }
-        Evaluation::from_counts(scores, summed).ok_or(TrainError::NoTestSet)
-    }
-
-    /// Each record's logits `[labels]`, in the records' order: for tests and tools.
-    ///
-    /// # Errors
-    /// As [`Self::evaluate`].
-    pub fn logits(&self, adapter: &AdapterTensors, data: &mut Prepared) -> Result<Vec<Vec<f32>>, TrainError> {
-        let _no_grad = tch::no_grad_guard();
-        let merged = self.merge(adapter)?;
-        let all: Vec<usize> = (0..data.len()).collect();
-        let mut logits = vec![Vec::new(); data.len()];
-        self.chunks(data, &all, |data, chunk| {
-            for block in self.blocks(data, chunk) {
-                let forward = self.forward(&merged, data, &block, &[])?;
-                for (row, &record) in block.records.iter().enumerate() {
-                    encoder::read_f32(&forward.logits.f_get(row as i64)?, &mut logits[record])?;
-                }
-            }
-            Ok(())
-        })?;
-        Ok(logits)
-    }
-
-    /// The bare encoder's last hidden states for one text, token by token, `[tokens][hidden size]`: for tests and tools.
-    ///
-    /// # Errors
-    /// A text the tokenizer fails on, or a failing libtorch.
-    pub fn hidden_states(&self, text: &str) -> Result<Vec<Vec<f32>>, TrainError> {
-        let _no_grad = tch::no_grad_guard();
-        let tokens = self.tokenizer.encode(text)?;
-        let (x, _) = self.lower(&[&tokens], tokens.len() + 1, self.encoder.layers.len())?;
-        let mut values = Vec::new();
-        encoder::read_f32(&x, &mut values)?;
-        let d = self.encoder.config().hidden_size;
-        Ok(values.chunks_exact(d).take(tokens.len()).map(<[f32]>::to_vec).collect())
-    }
 }
 
-/// The `i`-th of `take` numbers spread evenly over `0..all`.
-fn spread(i: usize, take: usize, all: usize) -> usize {
-    // Wide enough: both factors are lengths of lists in memory.
-    (i as u128 * all as u128 / take.max(1) as u128) as usize
+/// libtorch's own name of a device, if this libtorch has it.
+fn device(wanted: Device) -> Result<tch::Device, TrainError> {
+    let Device::Cuda(index) = wanted else { return Ok(tch::Device::Cpu) };
+    let count = tch::Cuda::device_count();
+    if i64::from(index) < count {
+        return Ok(tch::Device::Cuda(index as usize));
+    }
+    Err(TrainError::NoDevice { wanted, count })
 }
 
 /// The built-in trainer, as the session owns it: a model, the organization's data and perhaps a public test set.

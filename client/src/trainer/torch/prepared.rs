@@ -1,4 +1,4 @@
-//! A data set as token ids, and its frozen states: what the encoder computes below the first adapted layer.
+//! A data set as token ids, and its frozen states: what the base model computes below the first adapted layer.
 //!
 //! The states are exact, not an approximation: nothing below the first adapted layer depends on the adapter, and a record is
 //! always computed in the same shape. Only the text's own tokens are kept. Once the cap is reached, states are computed again
@@ -21,7 +21,7 @@ pub struct Prepared {
 
 struct Tokens {
     ids: Box<[u32]>,
-    label: u32,
+    labels: Box<[u32]>,
     patient: usize,
 }
 
@@ -43,7 +43,8 @@ impl Prepared {
             let begin = records.len();
             for record in data.records(patient) {
                 let ids = tokenizer.encode(&record.text)?.into_boxed_slice();
-                records.push(Tokens { ids, label: record.label, patient });
+                let labels = record.labels.as_slice().into();
+                records.push(Tokens { ids, labels, patient });
             }
             patients.push(begin..records.len());
         }
@@ -87,8 +88,9 @@ impl Prepared {
         self.records[record].ids.len()
     }
 
-    pub(super) fn label(&self, record: usize) -> u32 {
-        self.records[record].label
+    /// One with `single-label`, any number with `multi-label`, none with `next-token`.
+    pub(super) fn labels(&self, record: usize) -> &[u32] {
+        &self.records[record].labels
     }
 
     /// Whose record this is.

@@ -3,6 +3,7 @@
 mod model;
 mod refusal;
 mod report;
+mod start;
 mod template;
 
 use std::{io::Write, path::PathBuf};
@@ -10,7 +11,7 @@ use std::{io::Write, path::PathBuf};
 use clap::{Args, Subcommand};
 use consilium_crypto::digest::Digest;
 use consilium_proto::{
-    plan::{Plan as Document, PrivacyUnit},
+    plan::{Plan as Document, PrivacyUnit, TaskKind},
     signed::{Kind, fingerprint},
 };
 use serde_json::json;
@@ -44,6 +45,9 @@ impl Plan {
 ///
 /// Fills in what follows from them: the roster's fingerprint, the model's digests, every tensor of the adapter, and, where
 /// the template leaves them out, the cohort's numbers, the noise, the scale and the ring's width.
+///
+/// With adapter.start in the template, the adapter goes on from a PEFT folder: its values are written to PLAN.start, which belongs to the
+/// plan and goes wherever it goes.
 #[derive(Debug, Args)]
 #[command(after_long_help = template::HELP, after_help = "\
 Example (`--help` shows a whole template):
@@ -76,7 +80,7 @@ impl New {
         let roster = consilium_proto::roster::Roster::parse(&roster_text)
             .map_err(|e| Failure::in_file(&self.roster, e))?;
         let model = model::read(&self.model)?;
-        let plan = template
+        let (plan, start) = template
             .fill(&roster, fingerprint(Kind::Roster, &roster_text), &model)
             .map_err(|why| Failure::in_file(&self.template, why))?;
         let text = plan.to_text().map_err(|e| Failure::in_file(&self.template, e))?;
@@ -85,6 +89,10 @@ impl New {
         let derived =
             plan.check().map_err(|e| Refusal::new(&plan, &e).report(&self.template, self.json, out))?;
         let report = Report::new(&plan, &derived, fingerprint(Kind::Plan, &text))?;
+        if let Some(start) = start {
+            // Beside the plan and before it: a plan never stands without the file that it names.
+            files::write_atomic(&start::path(&self.out), &start)?;
+        }
         files::create_public(&self.out, &text)?;
         if self.json {
             return write_json(out, &json!({"plan": self.out, "numbers": report}));
@@ -178,7 +186,15 @@ impl Show {
             "model {} (weights {}), at most {} tokens",
             model.name, model.weights, model.max_tokens
         )?;
-        writeln!(out, "{} labels: {}", plan.task.labels.len(), plan.task.labels.join(", "))?;
+        let (kind, labels) = (plan.task.kind, &plan.task.labels);
+        match kind {
+            TaskKind::SingleLabel => {}
+            TaskKind::MultiLabel => writeln!(out, "any number of labels for a text")?,
+            TaskKind::NextToken => writeln!(out, "the next token is learned; no labels")?,
+        }
+        if !labels.is_empty() {
+            writeln!(out, "{} labels: {}", labels.len(), labels.join(", "))?;
+        }
         let unit = plan.privacy.unit;
         let red = if unit == PrivacyUnit::None { "NO PRIVACY: " } else { "" };
         writeln!(out, "{red}protects {}", unit.protects())?;

@@ -2,7 +2,7 @@
 //!
 //! Of `model.safetensors` only the header is read, its tensors' shapes; the whole file is hashed. Values are the client's
 //! business, which checks them before it trains. Names are those of the bare encoder, as `peft` sees it: a leading `bert.`
-//! or `roberta.` is left out.
+//! or `roberta.` is left out; a decoder's are those of the model with its output (`model.layers.0.self_attn.q_proj`).
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use std::{
 };
 
 use consilium_crypto::digest::{Digest, Hasher};
-use consilium_proto::plan::Tensor;
+use consilium_proto::plan::{TargetModules, Tensor};
 use serde::Deserialize;
 
 use crate::cli::Failure;
@@ -149,7 +149,9 @@ fn linear_modules(entries: BTreeMap<String, Entry>) -> Result<BTreeMap<String, L
         let bare = name.strip_prefix(prefix).unwrap_or(name);
         let Some(module) = bare.strip_suffix(".weight") else { continue };
         let [outputs, inputs] = entry.shape.as_slice() else { continue };
-        if module.split('.').any(|part| part.contains("embedding")) {
+        // A decoder's output is tied to its embedding, or stays as it is (`peft` leaves it out of all-linear too).
+        let embeds = |part: &str| part.contains("embedding") || part == "embed_tokens";
+        if module.split('.').any(embeds) || module == "lm_head" {
             continue;
         }
         let size = |axis: u64| {
@@ -166,20 +168,22 @@ fn linear_modules(entries: BTreeMap<String, Entry>) -> Result<BTreeMap<String, L
 /// Which modules get an adapter.
 pub(super) struct Targets<'a> {
     pub(super) rank: u32,
-    pub(super) modules: &'a [String],
+    pub(super) modules: &'a TargetModules,
     pub(super) layers: Option<&'a [u32]>,
+    /// 0 without a head.
     pub(super) labels: u32,
 }
 
 impl Model {
-    /// Every tensor of the adapter, sorted by name: `A` frozen, `B` and the head trained.
+    /// Every tensor of the adapter, sorted by name: `A` frozen, `B` and the head (if there are labels) trained.
     pub(super) fn adapter(&self, targets: &Targets<'_>) -> Result<Vec<Tensor>, String> {
         let bound = |inputs: u32| (1.0 / f64::from(inputs).sqrt()) as f32;
         let head = |name: &str, shape, bound| Tensor { name: name.to_owned(), shape, bound, trained: true };
-        let mut tensors = vec![
-            head("head.bias", vec![targets.labels], 0.0),
-            head("head.weight", vec![targets.labels, self.hidden], bound(self.hidden)),
-        ];
+        let mut tensors = Vec::new();
+        if targets.labels > 0 {
+            tensors.push(head("head.bias", vec![targets.labels], 0.0));
+            tensors.push(head("head.weight", vec![targets.labels, self.hidden], bound(self.hidden)));
+        }
         for (module, linear) in self.targeted(targets)? {
             let Linear { outputs, inputs } = linear;
             let tensor = |factor: &str, shape, bound, trained| {
@@ -199,37 +203,30 @@ impl Model {
             return Ok(chosen);
         }
         self.check_layers(targets.layers)?;
-        for target in targets.modules {
-            let matched = |module: &str| {
-                module == target
-                    || module.strip_suffix(target.as_str()).is_some_and(|rest| rest.ends_with('.'))
-            };
-            let mut any = false;
-            for (module, linear) in &self.modules {
-                match layer_of(module) {
-                    _ if target.is_empty() || !matched(module) => {}
-                    Some(layer) => {
-                        any = true;
-                        if targets.layers.is_none_or(|layers| layers.contains(&layer)) {
-                            chosen.insert(module.as_str(), *linear);
-                        }
-                    }
-                    // `peft` would adapt it, and then miss its tensors.
-                    None if targets.layers.is_none() => {
-                        return Err(format!(
-                            "adapter.target_modules: `{target}` also means `{module}`, which lies outside the layers and is not \
-                             trained; name the module more closely ({}), or set adapter.layers",
-                            self.available().join(", ")
-                        ));
-                    }
-                    None => {}
+        let matcher = targets.modules.matcher().map_err(|why| format!("adapter.target_modules: {why}"))?;
+        let layered = self.modules.keys().filter(|module| layer_of(module).is_some());
+        if let Some(target) = matcher.unmatched(layered.map(String::as_str)) {
+            return Err(format!(
+                "adapter.target_modules: `{target}` matches no linear layer of this model; it has {}",
+                self.available().join(", ")
+            ));
+        }
+        for (module, linear) in self.modules.iter().filter(|(module, _)| matcher.matches(module)) {
+            match layer_of(module) {
+                Some(layer) if targets.layers.is_none_or(|layers| layers.contains(&layer)) => {
+                    chosen.insert(module.as_str(), *linear);
                 }
-            }
-            if !any {
-                return Err(format!(
-                    "adapter.target_modules: `{target}` matches no linear layer of this model; it has {}",
-                    self.available().join(", ")
-                ));
+                Some(_) => {}
+                // `peft` would adapt it, and then miss its tensors.
+                None if targets.layers.is_none() => {
+                    return Err(format!(
+                        "adapter.target_modules: {} also means `{module}`, which lies outside the layers and is not \
+                         trained; name the module more closely ({}), or set adapter.layers",
+                        meaning(targets.modules, module),
+                        self.available().join(", ")
+                    ));
+                }
+                None => {}
             }
         }
         Ok(chosen)
@@ -271,6 +268,20 @@ impl Model {
         names.sort_unstable();
         names.dedup();
         names
+    }
+}
+
+/// The target that means a module, quoted.
+fn meaning(targets: &TargetModules, module: &str) -> String {
+    match targets {
+        TargetModules::Pattern(text) => format!("`{text}`"),
+        TargetModules::Names(names) => {
+            let meant = |name: &&String| {
+                let one = TargetModules::Names(vec![(*name).clone()]);
+                one.matcher().is_ok_and(|matcher| matcher.matches(module))
+            };
+            format!("`{}`", names.iter().find(meant).map_or("", String::as_str))
+        }
     }
 }
 

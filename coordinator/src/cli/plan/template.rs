@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use consilium_proto::{
     ids::Id,
-    plan::{AdapterMode, Hours, Local, Optimizer, Pooling, PrivacyUnit},
+    plan::{AdapterMode, Hours, Local, Optimizer, Pooling, PrivacyUnit, TargetModules, TaskKind},
 };
 use serde::Deserialize;
 
@@ -44,13 +44,17 @@ pub(super) struct Template {
 #[serde(deny_unknown_fields)]
 struct ModelPart {
     name: String,
-    pooling: Pooling,
+    pooling: Option<Pooling>,
     max_tokens: u32,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TaskPart {
+    #[serde(default)]
+    kind: TaskKind,
+    #[serde(default)]
+    class_weights: Vec<f64>,
     labels: Option<Vec<String>>,
     labels_file: Option<PathBuf>,
     #[serde(default = "one")]
@@ -133,8 +137,11 @@ struct AdapterPart {
     alpha: f64,
     #[serde(default)]
     rslora: bool,
-    target_modules: Vec<String>,
+    target_modules: TargetModules,
     layers: Option<Vec<u32>>,
+    #[serde(default)]
+    dropout: f64,
+    start: Option<PathBuf>,
     seed: Option<String>,
 }
 
@@ -142,9 +149,11 @@ struct AdapterPart {
 pub(super) fn read(path: &Path) -> Result<Template, Failure> {
     let text = read_document(path)?;
     let mut template: Template = toml::from_str(&text).map_err(|e| Failure::in_file(path, e))?;
+    template.adapter.start = template.adapter.start.take().map(|start| path.with_file_name("").join(start));
     let task = &mut template.task;
     match (&task.labels, &task.labels_file) {
         (Some(_), None) => {}
+        (None, None) if task.kind == TaskKind::NextToken => {}
         (None, Some(file)) => {
             let file = path.with_file_name("").join(file);
             let text = read_document(&file)?;

@@ -11,12 +11,12 @@ use std::{
 };
 
 use consilium_client::{
-    config::trained,
+    config::{Training, trained},
     data::{DataConfig, Dataset},
     model::{AdapterSpec, AdapterTensors, ModelFolder, Pooling, TensorKind, adapter_tensors},
     trainer::{
-        Evaluation, LocalRecipe, PatientGradient, Prepared, TorchModel, TrainError, Trained, Trainer,
-        TrainerSpec,
+        Base, Device, Evaluation, LocalRecipe, PatientGradient, Prepared, TorchModel, TrainError, Trained,
+        Trainer, TrainerSpec,
     },
 };
 use consilium_crypto::digest::Digest;
@@ -102,11 +102,14 @@ impl Whole {
             rank: texts.rank as usize,
             alpha: texts.alpha,
             use_rslora: false,
-            target_modules: texts.target_modules.clone(),
+            target_modules: texts.target_modules.clone().into(),
             layers: (!texts.target_modules.is_empty()).then(|| texts.layers.clone()),
+            dropout: 0.0,
             pooling: Pooling::Mean,
             max_tokens: texts.max_tokens as usize,
+            task: plan::TaskKind::SingleLabel,
             labels: CHAPTERS.len(),
+            class_weights: Vec::new(),
         };
         let n = u64::from(scenario.organizations);
         let trainer = TrainerSpec {
@@ -115,6 +118,9 @@ impl Whole {
             // Each set of titles has a cache of its own; none needs more than its part.
             cache_bytes: (texts.cache_mb << 20) / (n + 1),
             threads: 1,
+            max_physical_batch: Training::DEFAULT_PHYSICAL_BATCH,
+            base: Base::F32,
+            device: Device::Cpu,
         };
         let model = TorchModel::load(&shown, trainer)?;
         let tensors = tensors(&shown, &spec)?;
@@ -219,7 +225,7 @@ impl Task for Whole {
         plan.privacy.note = "a title stands for a patient".into();
         plan.adapter.rank = self.texts.rank;
         plan.adapter.alpha = self.texts.alpha;
-        plan.adapter.target_modules = self.texts.target_modules.clone();
+        plan.adapter.target_modules = self.texts.target_modules.clone().into();
         plan.adapter.layers = self.spec.layers.clone();
         plan.adapter.tensors = self.tensors.clone();
         debug_assert_eq!(trained(plan), Trained::FFA);

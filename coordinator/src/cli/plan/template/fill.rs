@@ -5,8 +5,8 @@ use consilium_crypto::{
 };
 use consilium_proto::{
     plan::{
-        Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Plan, Privacy, PrivacyUnit,
-        Retries, Task, attempts_to_pay,
+        Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Plan, Pooling, Privacy,
+        PrivacyUnit, Retries, Task, TaskKind, attempts_to_pay,
     },
     roster::Roster,
 };
@@ -16,16 +16,17 @@ use super::{AdapterPart, CohortPart, DeadlinesPart, EncodingPart, PrivacyPart, T
 use crate::cli::plan::{
     model::{Model as Folder, Targets},
     refusal::Refusal,
+    start,
 };
 
 impl Template {
-    /// The plan that this template means for a roster and a model.
+    /// The plan that this template means for a roster and a model, and the file that its adapter goes on from.
     pub(in crate::cli::plan) fn fill(
         self,
         roster: &Roster,
         roster_digest: Digest,
         model: &Folder,
-    ) -> Result<Plan, String> {
+    ) -> Result<(Plan, Option<Vec<u8>>), String> {
         let cohort = self.cohort.fill(roster)?;
         if roster.organizations.iter().all(|party| party.id != self.evaluation.organization) {
             return Err(format!(
@@ -41,14 +42,27 @@ impl Template {
             return Err(format!("hours: {} is not an organization of the roster", strange.organization));
         }
         let labels = self.task.labels.unwrap_or_default();
-        let adapter = self.adapter.fill(model, &labels)?;
+        let from = self.adapter.start.clone();
+        let mut adapter = self.adapter.fill(model, &labels)?;
+        let start = match from {
+            Some(from) => Some(start::file(&from, &adapter, &model.weights).map_err(|e| e.to_string())?),
+            None => None,
+        };
+        adapter.start = start.as_deref().map(Digest::of);
         let retries = Retries { max_attempts: self.retries.max_attempts.unwrap_or(2) };
         let mut privacy = self.privacy.fill(attempts_to_pay(self.rounds, retries.max_attempts))?;
         let trained = adapter.tensors.iter().filter(|tensor| tensor.trained);
         let dimension = trained.map(|t| t.shape.iter().map(|&axis| f64::from(axis)).product::<f64>()).sum();
         fill_local(&mut privacy, dimension, cohort.organizations);
         let beta = self.encoding.rounding_beta;
-        let (mut encoding, narrowest) = self.encoding.fill(dimension, privacy.clip, labels.len());
+        let kind = self.task.kind;
+        let loss_max = kind.loss_max(labels.len());
+        let (mut encoding, narrowest) = self.encoding.fill(dimension, privacy.clip, loss_max);
+        let pooling = match (self.model.pooling, kind) {
+            (Some(pooling), _) => pooling,
+            (None, TaskKind::NextToken) => Pooling::None,
+            (None, _) => return Err("model.pooling is missing: \"mean\" or \"cls\"".into()),
+        };
         if privacy.unit == PrivacyUnit::None {
             // Nothing is rounded at random; one that is given is the plan's to refuse.
             encoding.rounding_beta = beta.unwrap_or(0.0);
@@ -64,10 +78,15 @@ impl Template {
                 config: model.config,
                 tokenizer: model.tokenizer,
                 weights: model.weights,
-                pooling: self.model.pooling,
+                pooling,
                 max_tokens: self.model.max_tokens,
             },
-            task: Task { labels, max_records_per_patient: self.task.max_records_per_patient },
+            task: Task {
+                kind,
+                labels,
+                class_weights: self.task.class_weights,
+                max_records_per_patient: self.task.max_records_per_patient,
+            },
             cohort,
             privacy,
             encoding,
@@ -86,7 +105,7 @@ impl Template {
         if narrowest {
             plan.encoding.ring_bits = derived.ring_needed.max(RingWidth::MIN);
         }
-        Ok(plan)
+        Ok((plan, start))
     }
 }
 
@@ -168,13 +187,13 @@ fn fill_local(privacy: &mut Privacy, dimension: f64, organizations: u32) {
 
 impl EncodingPart {
     /// And whether the ring is to be the narrowest that fits.
-    pub(super) fn fill(self, dimension: f64, clip: f64, labels: usize) -> (Encoding, bool) {
+    pub(super) fn fill(self, dimension: f64, clip: f64, loss_max: f64) -> (Encoding, bool) {
         let least = 4.0 * dimension.sqrt() / clip;
         let encoding = Encoding {
             scale: self.scale.unwrap_or_else(|| least.log2().ceil().exp2()),
             ring_bits: self.ring_bits.unwrap_or(RingWidth::MAX),
             metrics_share: self.metrics_share.unwrap_or(0.05),
-            loss_max: self.loss_max.unwrap_or_else(|| (2.0 * (labels.max(2) as f64).ln()).ceil()),
+            loss_max: self.loss_max.unwrap_or(loss_max),
             rounding_beta: self.rounding_beta.unwrap_or(0.01),
         };
         (encoding, self.ring_bits.is_none())
@@ -220,7 +239,9 @@ impl AdapterPart {
             rslora: self.rslora,
             target_modules: self.target_modules,
             layers: self.layers,
+            dropout: self.dropout,
             seed,
+            start: None,
             tensors,
         })
     }

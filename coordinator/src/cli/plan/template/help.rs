@@ -11,11 +11,13 @@ A template with every field. Lines that begin with # show a default; unknown fie
 
   [model]
   name = "sentence-transformers/all-MiniLM-L6-v2"   # for people
-  pooling = "mean"                 # or "cls"
+  pooling = "mean"                 # or "cls"; "none" with kind = "next-token"
   max_tokens = 64                  # texts are cut; more costs time
 
   [task]
   labels_file = "labels.txt"       # one a line, beside the template; or labels = ["…", "…"]
+  # kind = "single-label"          # "multi-label"; "next-token", which has no labels and needs a causal decoder
+  # class_weights = []             # one for each label; [] weighs all alike
   # max_records_per_patient = 1    # later ones are left out
 
   [cohort]
@@ -39,7 +41,7 @@ A template with every field. Lines that begin with # show a default; unknown fie
   # scale = 1024.0                 # ring units per unit of gradient: least power of two ≥ 4·√d / clip
   # ring_bits = 21                 # w: the least that fits
   # metrics_share = 0.05           # part of the squared norm that loss and accuracy ride on
-  # loss_max = 7.0                 # losses above count as this: ⌈2·ln(labels)⌉
+  # loss_max = 7.0                 # losses above count as this: ⌈2·ln(labels)⌉; multi-label 2, next-token 12
   # rounding_beta = 0.01           # how often a rounding is drawn again
 
   [optimizer]
@@ -71,8 +73,10 @@ A template with every field. Lines that begin with # show a default; unknown fie
   rank = 8
   alpha = 16.0
   # rslora = false
-  target_modules = ["query", "value"]   # [] trains the head alone
+  target_modules = ["query", "value"]   # or one pattern over whole names, as in peft; [] trains the head alone
   # layers = [4, 5]                # all
+  # start = "result/adapter"       # a PEFT folder to go on from, and the head.safetensors beside it: drawn anew
+  # dropout = 0.0                  # lora_dropout; not where patients are protected
   # seed = "…"                     # 64 hexadecimal digits, public: drawn
 
   # [[hours]]                      # one entry or more for an organization that is not always there

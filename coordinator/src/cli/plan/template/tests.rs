@@ -30,8 +30,8 @@ fn the_template_in_the_help_is_a_template_and_its_defaults_are_named_rightly() {
     assert_eq!(full.deadlines.fill(), defaults);
     assert_eq!(full.retries.max_attempts, Some(2));
     assert_eq!(full.evaluation.every_rounds, Some(5));
-    let (shown, _) = full.encoding.fill(44_949.0, 1.0, 21);
-    let (meant, narrowest) = EncodingPart::default().fill(44_949.0, 1.0, 21);
+    let (shown, _) = full.encoding.fill(44_949.0, 1.0, 7.0);
+    let (meant, narrowest) = EncodingPart::default().fill(44_949.0, 1.0, 7.0);
     assert!(narrowest);
     assert_eq!(Encoding { ring_bits: 32, ..shown }, meant);
 }
