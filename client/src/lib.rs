@@ -20,6 +20,7 @@ pub mod egress;
 pub mod export;
 pub mod files;
 pub mod journal;
+pub mod kept;
 pub mod ledger;
 pub mod link;
 pub mod live;

@@ -5,7 +5,8 @@
 //! | `adapter/` | the LoRA factors as a PEFT folder for the bare encoder; absent if the plan trains the head alone |
 //! | `head.safetensors` | the classifier head; absent, as `labels.txt`, if the next token is learned |
 //! | `labels.txt` | the labels, one a line, in the order of the head's rows |
-//! | `manifest.json` | where it comes from: plan, roster, round, model, files with their digests, and the privacy it cost with every number that a recomputation of `ε` needs |
+//! | `mlbom.cdx.json` | the same facts for tools: a CycloneDX machine-learning bill of materials |
+//! | `manifest.json` | where it comes from: plan, organizations, what they declare about their data, roster, round, model, files with their digests, and the privacy it cost with every number that a recomputation of `ε` needs |
 //! | `manifest.json.sig` | the organization's signature over the manifest |
 //!
 //! A baseline that was trained alone has the first three only: nothing was aggregated, so there is nothing to attest.
@@ -16,7 +17,10 @@ use std::{
 };
 
 use consilium_crypto::{digest::Digest, release::AdapterState, sign::sign};
-use consilium_proto::plan::{PrivacyUnit, TaskKind};
+use consilium_proto::{
+    plan::{DataDeclaration, Guarantees, PrivacyUnit, TaskKind},
+    provenance::{BILL, Facts},
+};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -96,6 +100,9 @@ pub fn write_release(
     spent: Spent,
 ) -> Result<Manifest, ResultError> {
     write_files(folder, loaded, &adapter_tensors_of(state))?;
+    let bill =
+        serde_json::to_string_pretty(&facts(loaded, round, state, spent).bill()).unwrap_or_default() + "\n";
+    files::write_atomic(&folder.join(BILL), bill.as_bytes())?;
     let manifest = Manifest::of(folder, loaded, round, state, spent)?;
     // Unwrap safety: strings and finite numbers serialize.
     let text = serde_json::to_string_pretty(&manifest).unwrap_or_default() + "\n";
@@ -106,6 +113,37 @@ pub fn write_release(
     files::write_atomic(&path, text.as_bytes())?;
     files::write_atomic(&signature_path(&path), line.as_bytes())?;
     Ok(manifest)
+}
+
+/// What this organization knows of the adapter.
+fn facts<'a>(loaded: &'a Loaded, round: u32, state: &AdapterState, spent: Spent) -> Facts<'a> {
+    let promised = |epsilon| promised(loaded, epsilon);
+    Facts {
+        roster: &loaded.roster,
+        plan: &loaded.plan,
+        round,
+        releases: u32::try_from(state.steps()).unwrap_or(u32::MAX),
+        attempts: spent.debits,
+        spent: Guarantees {
+            central: promised(spent.epsilon),
+            local: promised(spent.epsilon_local),
+            delta: spent.delta,
+        },
+        view: format!("the privacy ledger of {}", loaded.identity.id),
+        adapter: state.adapter_digest(),
+        optimizer: state.optimizer_digest(),
+        organizations: loaded.plan.cohort().iter().map(|id| (id.clone(), None)).collect(),
+        software: vec![("consilium-client".to_owned(), env!("CARGO_PKG_VERSION").to_owned())],
+        log: None,
+    }
+}
+
+/// Nothing is promised of an adapter without noise, whoever took part in which attempt.
+fn promised(loaded: &Loaded, epsilon: f64) -> f64 {
+    match loaded.plan.document().privacy.unit {
+        PrivacyUnit::None => f64::INFINITY,
+        _ => epsilon,
+    }
 }
 
 /// Reads an adapter back: `adapter` is a PEFT folder or a result folder, `head` the head's file if it is not beside it.
@@ -158,6 +196,12 @@ pub struct Manifest {
     pub adapter_digest: String,
     /// Digest of the optimizer's state beside it.
     pub optimizer_digest: String,
+    /// Rounds with a published sum up to there.
+    pub releases: u64,
+    /// The organizations that were invited to every round.
+    pub organizations: Vec<String>,
+    /// What organizations declare about their data, as the plan has it.
+    pub data: Vec<DataDeclaration>,
     /// The base model.
     pub model: ModelEntry,
     /// SHA-256 of every file of the result, by path.
@@ -222,15 +266,11 @@ impl Manifest {
         spent: Spent,
     ) -> Result<Self, ResultError> {
         let plan = loaded.plan.document();
-        // Nothing is promised of an adapter without noise, whoever took part in which attempt.
-        let promised = |epsilon: f64| match plan.privacy.unit {
-            PrivacyUnit::None => f64::INFINITY,
-            _ => epsilon,
-        };
+        let promised = |epsilon| promised(loaded, epsilon);
         let organization = loaded.identity.id.to_string();
         let mut files = Vec::new();
         let adapter = [export::ADAPTER_CONFIG, export::ADAPTER_MODEL].map(|file| format!("{ADAPTER}/{file}"));
-        for path in adapter.into_iter().chain([HEAD.to_owned(), LABELS.to_owned()]) {
+        for path in adapter.into_iter().chain([HEAD, LABELS, BILL].map(str::to_owned)) {
             let file = folder.join(&path);
             if file.is_file() {
                 let bytes = files::read_bytes(&file, MAX_WEIGHTS_BYTES)?;
@@ -245,6 +285,9 @@ impl Manifest {
             round,
             adapter_digest: state.adapter_digest().to_string(),
             optimizer_digest: state.optimizer_digest().to_string(),
+            releases: state.steps(),
+            organizations: loaded.plan.cohort().iter().map(ToString::to_string).collect(),
+            data: plan.data.clone(),
             model: ModelEntry {
                 name: plan.model.name.clone(),
                 config: plan.model.config.to_string(),

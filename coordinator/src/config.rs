@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use crate::{
     chain::{self, ChainError},
+    disk,
     files::{self, FileError},
     limits::{LimitError, Limits},
 };
@@ -43,6 +44,9 @@ pub struct Config {
     /// What anybody may use of this machine; each limit has a default.
     #[serde(default)]
     pub limits: Limits,
+    /// How much of the disk is kept free.
+    #[serde(default)]
+    pub disk: disk::Settings,
 }
 
 /// Everything loaded and verified.
@@ -59,6 +63,28 @@ pub struct Loaded {
     pub plan: Arc<VerifiedPlan>,
     /// What anybody may use.
     pub limits: Limits,
+    /// How much of the disk is kept free.
+    pub disk: disk::Settings,
+    /// Where the documents stand.
+    pub documents: Documents,
+}
+
+/// Files of signed documents; signatures stand beside each.
+#[derive(Clone, Debug)]
+pub struct Documents {
+    /// The roster's first version.
+    pub roster: PathBuf,
+    /// The plan.
+    pub plan: PathBuf,
+}
+
+impl Documents {
+    /// The values that the plan goes on from, where it names some.
+    pub fn start(&self) -> PathBuf {
+        let mut name = self.plan.as_os_str().to_owned();
+        name.push(".start");
+        name.into()
+    }
 }
 
 /// Why a configuration was refused.
@@ -137,7 +163,8 @@ impl Config {
         let roster = chain::open(&folder.join(&config.roster), &pin).map_err(Box::new)?;
         let listed = roster.coordinator();
         let own = identity.party(listed.valid_until);
-        if (own.signing_key, own.tls_key) != (listed.signing_key, listed.tls_key) {
+        let own = (own.signing_key, own.tls_key);
+        if !roster.coordinator_keys().any(|party| own == (party.signing_key, party.tls_key)) {
             let (id, listed) = (identity.id.to_string(), listed.id.to_string());
             return Err(ConfigError::OtherIdentity { id, listed });
         }
@@ -152,6 +179,8 @@ impl Config {
             roster: Arc::new(roster),
             plan: Arc::new(plan),
             limits: config.limits,
+            disk: config.disk,
+            documents: Documents { roster: folder.join(&config.roster), plan: folder.join(&config.plan) },
         })
     }
 }
@@ -200,6 +229,7 @@ mod tests {
         let config: Config = toml::from_str(sample).unwrap();
         assert_eq!(config.listen.port(), 7433);
         assert_eq!(config.limits, Limits::default(), "the sample shows the defaults");
+        assert_eq!(config.disk, disk::Settings::default(), "the sample shows the defaults");
         let error = toml::from_str::<Config>(&sample.replace("listen", "lisen")).unwrap_err().to_string();
         assert!(error.contains("unknown field `lisen`") && error.contains("expected one of"), "{error}");
     }

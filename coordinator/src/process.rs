@@ -1,5 +1,7 @@
 //! The `consilium-coordinator` process: arguments, log, signals, exit codes.
 
+mod maintenance;
+
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
@@ -7,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::Config,
+    disk::Disk,
     memory,
     service::{Service, ServiceError},
 };
@@ -19,25 +22,32 @@ use crate::{
 #[command(
     name = "consilium-coordinator",
     version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
     after_help = "\
 Example:
   consilium-coordinator --config coordinator.toml
 
-Exit codes: 0 stopped as asked, 1 failed while serving, 2 wrong usage or configuration."
+Exit codes: 0 stopped or done as asked, 1 failed while serving or refused, 2 wrong usage or configuration."
 )]
 struct Arguments {
     /// The config file, TOML.
-    #[arg(long)]
-    config: PathBuf,
+    #[arg(long, required = true)]
+    config: Option<PathBuf>,
     /// Check the config, roster and plan, print what would be served, and exit.
     #[arg(long)]
     check: bool,
+    #[command(subcommand)]
+    command: Option<maintenance::Command>,
 }
 
 /// Runs the process to its end.
 pub fn main() -> ExitCode {
     memory::one_heap();
     let arguments = Arguments::parse();
+    if let Some(command) = arguments.command {
+        return command.run(&mut std::io::stdout());
+    }
     let filter = EnvFilter::try_from_env("CONSILIUM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .json()
@@ -45,7 +55,7 @@ pub fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    let loaded = match Config::load(&arguments.config) {
+    let loaded = match Config::load(&arguments.config.unwrap_or_default()) {
         Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("consilium-coordinator: {error}");
@@ -57,6 +67,11 @@ pub fn main() -> ExitCode {
         println!("plan {}", loaded.plan.digest());
         println!("roster {}", loaded.roster.digest());
         println!("listens on {}", loaded.listen);
+        let disk = Disk::new(&loaded.state, loaded.disk, &loaded.plan);
+        let (forecast, room) = (disk.forecast(), disk.room(false));
+        println!("disk for the whole job {} bytes, for an attempt {} bytes", forecast.job, forecast.attempt);
+        let free = room.free.map_or_else(|| "an unknown number of".to_owned(), |free| free.to_string());
+        println!("disk free {free} bytes, needed with the reserve {} bytes", room.needed);
         return ExitCode::SUCCESS;
     }
     let service = Service {
@@ -65,6 +80,7 @@ pub fn main() -> ExitCode {
         roster: loaded.roster,
         plan: loaded.plan,
         limits: loaded.limits,
+        disk: loaded.disk,
     };
     let served = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -174,6 +174,7 @@ fn member(id: &str, online: bool, done: bool) -> MemberStatus {
         awaited: !done,
         refusal: String::new(),
         software: "0.1.0".into(),
+        protocol_version: 3,
     }
 }
 

@@ -319,10 +319,10 @@ fn a_store_of_a_later_format_or_of_something_else_is_refused_by_name() {
     let mut folder = Folder::new();
     drop(folder.open(&job()).unwrap());
     let database = rusqlite::Connection::open(folder.path().join("job.sqlite")).unwrap();
-    database.pragma_update(None, "user_version", 2).unwrap();
+    database.pragma_update(None, "user_version", 3).unwrap();
     drop(database);
     let error = folder.open(&job()).unwrap_err();
-    assert!(matches!(error, StoreError::Format { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::Format { found: 3, known: 2, .. }), "{error}");
     folder.wipe();
     std::fs::create_dir(folder.path()).unwrap();
     let database = rusqlite::Connection::open(folder.path().join("job.sqlite")).unwrap();

@@ -6,7 +6,7 @@
 use consilium_crypto::{
     digest::Digest,
     secagg::{Attempt, Context, Member, MemberId, Position},
-    sign::{Signature, SigningKey, sign, verify},
+    sign::{Signature, SigningKey, sign},
 };
 use prost::Message;
 use thiserror::Error;
@@ -118,16 +118,9 @@ impl Announcement {
         plan: &VerifiedPlan,
     ) -> Result<Self, AnnouncementError> {
         let signature = signed.signature.as_slice().try_into().map_err(|_| AnnouncementError::Signature)?;
-        let coordinator = roster.coordinator();
-        verify(
-            &coordinator.signing_key,
-            WHAT,
-            &plan.digest(),
-            coordinator.id.as_str(),
-            &signed.announcement,
-            &Signature(signature),
-        )
-        .map_err(|_| AnnouncementError::Signature)?;
+        roster
+            .coordinator_signed(WHAT, &plan.digest(), &signed.announcement, &Signature(signature))
+            .map_err(|_| AnnouncementError::Signature)?;
         let told = wire::Announcement::decode(signed.announcement.as_slice())
             .map_err(|_| AnnouncementError::Malformed("its fields do not parse"))?;
         let same = |what, got: &[u8], own: Digest| {

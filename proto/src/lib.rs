@@ -6,7 +6,7 @@
 //! - the two documents that a consortium signs, as text that a person can read: the [`roster`] (who) and the
 //!   [`plan`] (what), both through [`signed`];
 //! - what follows from them and both sides must see alike: the round's [`announcement`] and its context, the
-//!   published [`release`], the [`evidence`] that convicts a member, and how a connection proves whose it is ([`pinning`]).
+//!   published [`release`], the [`evidence`] that convicts a member, the job's signed [`log`], and how a connection proves whose it is ([`pinning`]).
 //!
 //! Bytes become types in one direction: parsed, then verified. Only verified types reach a round.
 
@@ -14,8 +14,10 @@ pub mod announcement;
 pub mod evidence;
 pub mod identity;
 pub mod ids;
+pub mod log;
 pub mod pinning;
 pub mod plan;
+pub mod provenance;
 pub mod release;
 pub mod roster;
 pub mod signed;
@@ -31,7 +33,10 @@ pub mod wire {
 }
 
 /// Version of the wire contract, sent in every [`wire::Hello`].
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
+
+/// The oldest version that a coordinator still serves: clients are upgraded one after the other, and it before them.
+pub const OLDEST_PROTOCOL_VERSION: u32 = 2;
 
 /// Largest gRPC message either side accepts, bytes. A cohort of 1000 needs about 0.5 MiB for its largest message.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;

@@ -92,10 +92,10 @@ impl ServerCertVerifier for RosterVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let coordinator = self.roster.coordinator();
-        if Self::digest(end_entity)? != coordinator.tls_key {
+        let digest = Self::digest(end_entity)?;
+        let Some(coordinator) = self.roster.coordinator_keys().find(|party| party.tls_key == digest) else {
             return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
-        }
+        };
         coordinator.valid_on(day_of(now)).map_err(refused)?;
         Ok(ServerCertVerified::assertion())
     }

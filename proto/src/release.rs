@@ -8,7 +8,7 @@ use consilium_crypto::{
     encoding::{METRIC_COORDINATES, Metrics, centered_sum},
     release::{AdapterState, ReleaseError, mean_from_sum, mean_of_deltas},
     ring,
-    sign::{Signature, SigningKey, sign, verify},
+    sign::{Signature, SigningKey, sign},
 };
 use prost::Message;
 use thiserror::Error;
@@ -192,6 +192,8 @@ pub struct VerifiedHead {
     pub after: Digest,
     /// Optimizer state after.
     pub optimizer_after: Digest,
+    /// What shows that the sum follows from the masked inputs: the protocol's own. Not looked into here.
+    pub evidence: Vec<u8>,
 }
 
 impl VerifiedHead {
@@ -206,9 +208,8 @@ impl VerifiedHead {
         plan: &VerifiedPlan,
     ) -> Result<Self, ReleaseRefused> {
         let signature = signed.signature.as_slice().try_into().map_err(|_| ReleaseRefused::Signature)?;
-        let coordinator = roster.coordinator();
-        let id = coordinator.id.as_str();
-        verify(&coordinator.signing_key, WHAT, &plan.digest(), id, &signed.head, &Signature(signature))
+        roster
+            .coordinator_signed(WHAT, &plan.digest(), &signed.head, &Signature(signature))
             .map_err(|_| ReleaseRefused::Signature)?;
         let head = wire::ReleaseHead::decode(signed.head.as_slice())
             .map_err(|_| ReleaseRefused::Malformed("its fields do not parse"))?;
@@ -239,6 +240,7 @@ impl VerifiedHead {
             before: digest(&head.adapter_before)?,
             after: digest(&head.adapter_after)?,
             optimizer_after: digest(&head.optimizer_after)?,
+            evidence: head.evidence,
         })
     }
 

@@ -40,6 +40,7 @@ pub(crate) fn roster() -> Roster {
         coordinator: party(&"coordinator".parse().unwrap(), 99),
         organizations: (0..5).map(|index| party(&id(index), index as u8 + 1)).collect(),
         operators: Vec::new(),
+        coordinator_next: None,
         plan_signers: Vec::new(),
     }
 }
@@ -117,6 +118,8 @@ pub(crate) fn plan(roster: Digest, n: u32) -> Plan {
         },
         retries: Retries { max_attempts: 3 },
         hours: Vec::new(),
+        retention: None,
+        data: Vec::new(),
         adapter: Adapter {
             mode: AdapterMode::Ffa,
             rank: 1,

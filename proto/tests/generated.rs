@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 #[test]
 fn generated_code_follows_from_the_proto_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files = ["consilium/v1/aggregation.proto", "consilium/v1/operator.proto"];
+    let files = ["consilium/v1/aggregation.proto", "consilium/v1/audit.proto", "consilium/v1/operator.proto"];
     let descriptors = protox::compile(files, [root.join("proto")]).expect("the .proto files compile");
     let out = std::env::temp_dir().join(format!("consilium-proto-{}", std::process::id()));
     fs::create_dir_all(&out).unwrap();

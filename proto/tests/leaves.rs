@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 /// Field, and why it tells nothing about a patient beyond what is accounted.
-const LEAVES: [(&str, &str); 35] = [
+const LEAVES: [(&str, &str); 42] = [
     ("ClientMessage.evaluation", "see Evaluation"),
     ("ClientMessage.hello", "see Hello"),
     ("ClientMessage.protocol", "see ProtocolMessage"),
@@ -20,6 +20,7 @@ const LEAVES: [(&str, &str); 35] = [
     ("Evaluation.macro_accuracy", "of the public test set"),
     ("Evaluation.round", "public"),
     ("Hello.applied_round", "public: which releases it has read"),
+    ("Hello.newest", "an announcement, as the coordinator signed it"),
     ("Hello.plan_digest", "public"),
     ("Hello.protocol_version", "public"),
     ("Hello.roster_digest", "public"),
@@ -38,7 +39,13 @@ const LEAVES: [(&str, &str); 35] = [
         "proof that a box sealed to this member is bad: one secret that it shared with its dealer in an attempt that it has left",
     ),
     ("Refusal.round", "public"),
+    ("ReleasePart.head", "published by the coordinator"),
+    ("ReleasePart.sum", "published by the coordinator"),
     ("ReleasesRequest.from_round", "public"),
+    ("SignedAnnouncement.announcement", "published by the coordinator"),
+    ("SignedAnnouncement.signature", "published by the coordinator"),
+    ("SignedReleaseHead.head", "published by the coordinator"),
+    ("SignedReleaseHead.signature", "published by the coordinator"),
     ("SignedStateStatement.from", "public"),
     ("SignedStateStatement.signature", "a signature"),
     ("SignedStateStatement.statement", "adverts that others have sent to everybody"),
@@ -52,7 +59,7 @@ const LEAVES: [(&str, &str); 35] = [
 ];
 
 /// What a client sends: the inputs of the service that the coordinator offers to organizations.
-const SPOKEN: [&str; 3] = ["ClientMessage", "UploadPart", "ReleasesRequest"];
+const SPOKEN: [&str; 4] = ["ClientMessage", "UploadPart", "ReleasesRequest", "ReleasePart"];
 
 #[test]
 fn nothing_leaves_that_is_not_justified() {

@@ -203,6 +203,7 @@ impl ClientHost {
             recorded: Recorded::from_events(&events),
             held,
             kept,
+            newest: None,
         })?;
         self.session = Some(session.with_protocol(protocol.clone()));
         self.starts += 1;
@@ -251,6 +252,8 @@ impl ClientHost {
                     }
                 }
                 Effect::KeepPeers(bytes) => self.peers = Some(bytes),
+                // No simulated coordinator loses its disk.
+                Effect::KeepAnnouncement(_) | Effect::KeepRelease { .. } | Effect::Return { .. } => {}
                 Effect::Say(say) => acts.push(Act::Say(say)),
                 Effect::Train { round, attempt, adapter } => {
                     self.tickets += 1;

@@ -57,6 +57,7 @@ impl Consortium {
             coordinator: party(&coordinator),
             organizations: organizations.iter().map(|identity| party(identity)).collect(),
             operators: Vec::new(),
+            coordinator_next: None,
             plan_signers: Vec::new(),
         };
         let text = roster.to_text()?;
@@ -154,6 +155,8 @@ fn plan(scenario: &Scenario, study: &Study, roster: Digest) -> Result<Plan, Refu
         deadlines: scenario.deadlines.of_plan(),
         retries: Retries { max_attempts: scenario.cohort.max_attempts },
         hours: Vec::new(),
+        retention: None,
+        data: Vec::new(),
         adapter,
     };
     study.task.describe(&mut plan);

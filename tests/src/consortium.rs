@@ -68,6 +68,7 @@ impl Consortium {
             coordinator: identities[0].party(until),
             organizations: identities[2..].iter().map(|identity| identity.party(until)).collect(),
             operators: vec![identities[1].party(until)],
+            coordinator_next: None,
             plan_signers: Vec::new(),
         };
         let port =
@@ -246,6 +247,8 @@ fn plan(roster: Digest, shape: &Shape) -> Plan {
         },
         retries: Retries { max_attempts: 2 },
         hours: Vec::new(),
+        retention: None,
+        data: Vec::new(),
         adapter: Adapter {
             mode: AdapterMode::Ffa,
             rank: 4,

@@ -234,7 +234,7 @@ fn who_pauses_stops_or_leaves_is_refused_to_the_others_and_no_fault() {
     assert!(coordinator.terminate().success());
     for (_, _, event) in events(&consortium) {
         match event {
-            Event::Failed { code, culprits } => {
+            Event::Failed { code, culprits, .. } => {
                 assert!(culprits.is_empty(), "{code}: somebody is blamed: {culprits:?}");
             }
             Event::Blamed { culprit, .. } => panic!("{culprit} is blamed"),

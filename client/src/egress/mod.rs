@@ -26,7 +26,7 @@ use consilium_crypto::{digest::Digest, secagg};
 use consilium_proto::{
     ids::Id,
     plan::VerifiedPlan,
-    wire::{ClientMessage, ReleasesRequest, UploadPart, client_message::Kind as Say},
+    wire::{ClientMessage, ReleasePart, ReleasesRequest, UploadPart, client_message::Kind as Say},
 };
 use jiff::Timestamp;
 use prost::Message as _;
@@ -71,6 +71,8 @@ pub enum Step {
     StateStatements,
     /// A request for published sums.
     ReleasesRequest,
+    /// A part of a published sum on its way back to a coordinator that has lost it.
+    ReturnedRelease,
 }
 
 impl Step {
@@ -89,6 +91,7 @@ impl Step {
             Self::StateQuery => "state-query",
             Self::StateStatements => "state-statements",
             Self::ReleasesRequest => "releases-request",
+            Self::ReturnedRelease => "returned-release",
         }
     }
 
@@ -330,6 +333,10 @@ impl Said {
             Some("Releases") => {
                 ReleasesRequest::decode(message).map_err(unreadable)?;
                 Ok(said(Step::ReleasesRequest, 0, 0))
+            }
+            Some("Restore") => {
+                ReleasePart::decode(message).map_err(unreadable)?;
+                Ok(said(Step::ReturnedRelease, 0, 0))
             }
             _ => Err(unknown("no message is sent to this method")),
         }

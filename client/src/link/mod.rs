@@ -5,6 +5,7 @@
 //! the journal of what left ([`crate::egress`]) before it leaves.
 
 mod connect;
+mod give_back;
 mod names;
 mod peek;
 mod proxy;
@@ -28,7 +29,10 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, transport::Channel};
 
-use crate::egress::{Egress, Recording};
+use crate::{
+    egress::{Egress, Recording},
+    kept::Kept,
+};
 pub use connect::{ConnectError, KEEPALIVE, Target};
 pub use peek::{Seen, look};
 pub use proxy::{Proxy, ProxyError, Route};
@@ -84,6 +88,7 @@ enum Order {
     Fetch { from_round: u32, sum_bytes: usize },
     StopUploads,
     Close,
+    GiveBack(Vec<Kept>),
 }
 
 impl Link {
@@ -108,6 +113,11 @@ impl Link {
     /// Uploads chunks from an index on.
     pub async fn upload(&self, round: u32, attempt: u32, chunks: Arc<Vec<Vec<u8>>>, from: u32) {
         drop(self.say.send(Order::Upload { round, attempt, chunks, from }).await);
+    }
+
+    /// Gives the coordinator releases back that it has lost.
+    pub async fn give_back(&self, releases: Vec<Kept>) {
+        drop(self.say.send(Order::GiveBack(releases)).await);
     }
 
     /// Fetches releases from a round on, each with a sum of `sum_bytes`.
@@ -249,6 +259,14 @@ async fn converse(
                     uploads.spawn(async move {
                         if let Err(status) = upload(client, round, attempt, &chunks, from).await {
                             drop(failed.try_send(words(&status)));
+                        }
+                    });
+                }
+                Some(Order::GiveBack(releases)) => {
+                    let client = client.clone();
+                    tokio::spawn(async move {
+                        if let Err(status) = give_back::give_back(client, releases).await {
+                            tracing::warn!(why = words(&status), "giving releases back stopped");
                         }
                     });
                 }

@@ -14,6 +14,7 @@ use crate::{
     egress::Egress,
     files,
     journal::Journal,
+    kept,
     ledger::LedgerFile,
     link::{Link, LinkEvent},
     live::LiveFile,
@@ -196,6 +197,13 @@ impl Running {
                 Effect::Debit(debit) => {
                     self.ledger.append(&debit)?;
                     self.egress.paid(debit.round, debit.attempt, self.session.ledger().length());
+                }
+                Effect::KeepAnnouncement(signed) => kept::announcement(&self.state, &signed)?,
+                Effect::KeepRelease { round, head, sum } => kept::release(&self.state, round, &head, &sum)?,
+                Effect::Return { from_round } => {
+                    let releases = kept::releases_from(&self.state, from_round)?;
+                    tracing::info!(event = "returning", from_round, releases = releases.len());
+                    self.link.give_back(releases).await;
                 }
                 Effect::KeepPeers(bytes) => files::write_atomic(&self.state.join(PEERS), &bytes)?,
                 Effect::Say(say) => self.link.say(say).await,

@@ -14,6 +14,7 @@ use crate::{
     egress::{Destination, Egress},
     files::{FileError, FolderLock},
     journal::{Journal, JournalError},
+    kept,
     ledger::{Budget, LedgerError, LedgerFile},
     link::{ConnectError, Proxy, ProxyError, Target},
     live::{Live, LiveFile},
@@ -107,6 +108,7 @@ impl Client {
             recorded,
             held: held_of_peers(&config.state)?,
             kept: kept_adapter(&state, &plan)?,
+            newest: kept::newest(&state)?,
         })
         .map_err(StartError::Plan)?;
         let client =

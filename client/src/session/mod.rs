@@ -91,6 +91,23 @@ pub enum Effect {
     Debit(Box<Debit>),
     /// Make this durable before anything that follows, in the place of what was kept: the job's file of peers' adverts.
     KeepPeers(Vec<u8>),
+    /// Make this durable before anything that follows, in the place of what was kept: the newest announcement that was accepted,
+    /// which a coordinator that has lost its state is shown.
+    KeepAnnouncement(wire::SignedAnnouncement),
+    /// Keep a release that was applied: whoever has lost it can have it back.
+    KeepRelease {
+        /// Round.
+        round: u32,
+        /// Its signed head.
+        head: wire::SignedReleaseHead,
+        /// Its packed sum.
+        sum: Vec<u8>,
+    },
+    /// The coordinator has lost releases: send those that are kept, from a round on.
+    Return {
+        /// First round wanted.
+        from_round: u32,
+    },
     /// Say this to the coordinator.
     Say(Say),
     /// Draw a lot and train it from this adapter; come back with [`Input::Trained`]. Replaces whatever was training.
@@ -207,6 +224,8 @@ pub struct Session {
     evaluating: u32,
     evaluated_round: u32,
     evaluation: Option<wire::Evaluation>,
+    /// The newest announcement that was accepted.
+    newest: Option<wire::SignedAnnouncement>,
     /// Whose hands mask the vector.
     threads: Threads,
 }
@@ -231,6 +250,8 @@ pub struct Start {
     pub held: Held,
     /// The adapter after the last applied round, if one was kept.
     pub kept: Option<(u32, AdapterState)>,
+    /// The newest announcement that was accepted, if one was kept.
+    pub newest: Option<wire::SignedAnnouncement>,
 }
 
 impl Session {
@@ -269,6 +290,7 @@ impl Session {
             evaluating: 0,
             evaluated_round: 0,
             evaluation: None,
+            newest: start.newest,
             threads: Threads::ONE,
         })
     }
@@ -297,7 +319,7 @@ impl Session {
             }
             Input::Disconnected => (self.connected, self.fetching, self.pending) = (false, false, None),
             Input::Heard(heard) => self.heard(heard, rng, &mut effects),
-            Input::Release { head, sum } => self.release(&head, &sum, &mut effects),
+            Input::Release { head, sum } => self.release(head, sum, &mut effects),
             Input::ReleasesEnded => {
                 self.fetching = false;
                 self.caught_up(rng, &mut effects);
@@ -352,7 +374,7 @@ impl Session {
     }
 
     fn hello(&self) -> wire::Hello {
-        hello(&self.roster, &self.plan, self.applied_round)
+        wire::Hello { newest: self.newest.clone(), ..hello(&self.roster, &self.plan, self.applied_round) }
     }
 
     fn heard(&mut self, heard: Heard, rng: &mut impl CryptoRng, effects: &mut Vec<Effect>) {
@@ -381,6 +403,7 @@ impl Session {
             }
             Heard::Protocol(message) => self.delivered(message, rng, effects),
             Heard::Receipt(_) => {}
+            Heard::ReleasesWanted(wanted) => effects.push(Effect::Return { from_round: wanted.from_round }),
             Heard::UploadWanted(wanted) => {
                 let of_ours = |active: &&Active| active.is(wanted.round, wanted.attempt);
                 if let Some(chunks) = self.active.as_ref().filter(of_ours).and_then(Active::chunks) {
@@ -429,8 +452,8 @@ impl Session {
         }
     }
 
-    fn release(&mut self, signed: &wire::SignedReleaseHead, sum: &[u8], effects: &mut Vec<Effect>) {
-        let head = match VerifiedHead::verify(signed, &self.roster, &self.plan) {
+    fn release(&mut self, signed: wire::SignedReleaseHead, sum: Vec<u8>, effects: &mut Vec<Effect>) {
+        let head = match VerifiedHead::verify(&signed, &self.roster, &self.plan) {
             Ok(head) => head,
             Err(refused) => return effects.push(stop(refused.check(), &refused)),
         };
@@ -438,13 +461,14 @@ impl Session {
             return;
         }
         let mut next = AdapterState::clone(&self.state);
-        match head.replay(&self.plan, &mut next, sum) {
+        match head.replay(&self.plan, &mut next, &sum) {
             Err(refused) => effects.push(stop(refused.check(), &refused)),
             Ok(metrics) => {
                 self.state = Arc::new(next);
                 self.applied_round = head.round;
                 self.published_round = self.published_round.max(head.round);
                 let (round, adapter, survivors) = (head.round, self.state.clone(), head.survivors.len());
+                effects.push(Effect::KeepRelease { round, head: signed, sum });
                 effects.push(Effect::Applied { round, adapter, metrics, survivors });
             }
         }
@@ -546,15 +570,23 @@ impl Session {
         }
         self.leave(effects);
         effects.push(Effect::Outlook { round, attempt, last_round: outlook.last_round(round), outlook });
-        self.join(&announcement, rng, effects);
+        self.join(signed, &announcement, rng, effects);
     }
 
-    fn join(&mut self, announcement: &Announcement, rng: &mut impl CryptoRng, effects: &mut Vec<Effect>) {
+    fn join(
+        &mut self,
+        signed: wire::SignedAnnouncement,
+        announcement: &Announcement,
+        rng: &mut impl CryptoRng,
+        effects: &mut Vec<Effect>,
+    ) {
         let (round, attempt) = (announcement.round, announcement.attempt);
         let (ledger, protocol) = (self.ledger.head(), &*self.protocol);
         match Active::join(announcement, &self.roster, &self.plan, &self.identity, ledger, protocol, rng) {
             Err(why) => effects.push(Effect::Stop(why)),
             Ok(active) => {
+                effects.push(Effect::KeepAnnouncement(signed.clone()));
+                self.newest = Some(signed);
                 self.record(Event::Joined { round, attempt }, effects);
                 effects.extend(active.opening());
                 effects.push(Effect::Train { round, attempt, adapter: self.state.clone() });
@@ -584,6 +616,7 @@ pub(crate) fn hello(roster: &VerifiedRoster, plan: &VerifiedPlan, applied_round:
         plan_digest: plan.digest().0.to_vec(),
         applied_round,
         software: env!("CARGO_PKG_VERSION").into(),
+        newest: None,
     }
 }
 

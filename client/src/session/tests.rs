@@ -77,6 +77,7 @@ impl Consortium {
             coordinator: party(&coordinator),
             organizations: organizations.iter().map(|it| party(it)).collect(),
             operators: Vec::new(),
+            coordinator_next: None,
             plan_signers: Vec::new(),
         };
         let text = roster.to_text().unwrap();
@@ -179,6 +180,8 @@ fn plan(roster: &VerifiedRoster, epsilon: f64) -> Plan {
         },
         retries: Retries { max_attempts: 3 },
         hours: Vec::new(),
+        retention: None,
+        data: Vec::new(),
         adapter: Adapter {
             mode: AdapterMode::Ffa,
             rank: 1,
@@ -314,15 +317,21 @@ fn started_with(consortium: &Consortium, events: &[Event], ledger: LedgerState, 
         recorded: Recorded::from_events(events),
         held,
         kept: None,
+        newest: None,
     })
     .unwrap()
 }
 
 /// The words of the log: what was recorded, debited and said, in order.
 fn words(effects: &[Effect]) -> Vec<String> {
+    // What is published and kept is no step of a session.
+    let published = |it: &&Effect| matches!(it, Effect::KeepAnnouncement(_) | Effect::KeepRelease { .. });
     effects
         .iter()
+        .filter(|effect| !published(effect))
         .map(|effect| match effect {
+            Effect::KeepAnnouncement(_) | Effect::KeepRelease { .. } => "keep".into(),
+            Effect::Return { from_round } => format!("return {from_round}"),
             Effect::Record(Event::Joined { .. }) => "record joined".into(),
             Effect::Record(Event::Header { .. }) => "record header".into(),
             Effect::Record(Event::Voted { .. }) => "record voted".into(),
@@ -1101,4 +1110,32 @@ fn a_protocol_of_two_steps_runs_through_the_same_session() {
     client.hand(Input::Trained { round: 2, attempt: 1, update });
     let few = wire::ProtocolMessage { round: 2, ..survivors(vec![0]) };
     assert_eq!(words(&client.hear(Heard::Protocol(few)))[0], "refuse check-x1");
+}
+
+/// What a coordinator published comes back to it: kept before it counts here, shown in every greeting.
+#[test]
+fn a_coordinator_that_lost_its_state_is_shown_what_it_signed() {
+    let mut client = Client::new();
+    let mut state = client.state();
+    let (head, sum) = client.consortium.release(1, &mut state, 1, &|_| {});
+    client.hear(Heard::Released(wire::Released { round: 1 }));
+    let effects = client.hand(Input::Release { head: head.clone(), sum: sum.clone() });
+    let [Effect::KeepRelease { round: 1, head: kept, sum: bytes }, Effect::Applied { .. }] = &effects[..]
+    else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((kept, bytes), (&head, &sum));
+    client.hand(Input::ReleasesEnded);
+    let invitation = client.consortium.sign(&client.consortium.announce(2, 1, &state));
+    let Heard::Announcement(signed) = invitation.clone() else { panic!("{invitation:?}") };
+    let effects = client.hear(invitation);
+    let at = |wanted: fn(&Effect) -> bool| effects.iter().position(wanted).unwrap();
+    let kept = at(|it| matches!(it, Effect::KeepAnnouncement(_)));
+    assert!(kept < at(|it| matches!(it, Effect::Record(_))));
+    client.hand(Input::Disconnected);
+    let effects = client.hand(Input::Connected);
+    let [Effect::Say(Say::Hello(hello))] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((hello.applied_round, hello.newest.as_ref()), (1, Some(&signed)));
+    let wanted = wire::ReleasesWanted { from_round: 1 };
+    assert_eq!(words(&client.hear(Heard::ReleasesWanted(wanted))), ["return 1"]);
 }

@@ -75,6 +75,7 @@ impl Consortium {
             coordinator: party(3),
             organizations: (0..3).map(party).collect(),
             operators: Vec::new(),
+            coordinator_next: None,
             plan_signers: Vec::new(),
         };
         let mut draft = Draft { roster, plan: plan("demo"), signers: vec!["site-1", "site-2", "site-3"] };
@@ -270,6 +271,8 @@ pub fn plan(job: &str) -> Plan {
         },
         retries: Retries { max_attempts: 3 },
         hours: Vec::new(),
+        retention: None,
+        data: Vec::new(),
         adapter: Adapter {
             mode: AdapterMode::Ffa,
             rank: 4,

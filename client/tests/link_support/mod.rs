@@ -18,7 +18,8 @@ use consilium_proto::{
     pinning,
     roster::VerifiedRoster,
     wire::{
-        ClientMessage, CoordinatorMessage, ReleasePart, ReleasesRequest, UploadPart, UploadReceipt, Welcome,
+        ClientMessage, CoordinatorMessage, ReleasePart, ReleasesRequest, RestoreReceipt, UploadPart,
+        UploadReceipt, Welcome,
         aggregation_server::{Aggregation, AggregationServer},
         coordinator_message::Kind as Heard,
     },
@@ -93,6 +94,10 @@ impl Aggregation for Listener {
             chunks += 1;
         }
         Ok(Response::new(UploadReceipt { chunks }))
+    }
+
+    async fn restore(&self, _: Request<Streaming<ReleasePart>>) -> Result<Response<RestoreReceipt>, Status> {
+        Err(Status::failed_precondition("nothing was asked for"))
     }
 
     async fn releases(

@@ -29,8 +29,8 @@ use consilium_proto::{
     release::{apply_sum, initial_state, sign_head},
     roster::Caller,
     wire::{
-        ClientMessage, CoordinatorMessage, ReleaseHead, ReleasePart, Released, ReleasesRequest, UploadPart,
-        UploadReceipt, UploadWanted, Welcome,
+        ClientMessage, CoordinatorMessage, ReleaseHead, ReleasePart, Released, ReleasesRequest,
+        RestoreReceipt, UploadPart, UploadReceipt, UploadWanted, Welcome,
         aggregation_server::{Aggregation, AggregationServer},
         coordinator_message::Kind,
     },
@@ -166,7 +166,10 @@ fn run(loaded: &Loaded, mut store: SqliteStore, layout: InputLayout, inbox: &Rec
         };
         let signed = sign_head(&head, &loaded.roster, loaded.identity.signing_key());
         let row = ReleaseRow { round, head: signed.head, signature: signed.signature, sum };
-        store.put_release(&[event(round, &Event::Released { survivors: cohort.clone() })], &row)?;
+        store.put_release(
+            &[event(round, &Event::Released { survivors: cohort.clone(), logged: None })],
+            &row,
+        )?;
         sessions.values().for_each(|out| say(out, Kind::Released(Released { round })));
         store.drop_attempt_inputs(round, 1)?;
         (round, stored) = (round + 1, 0);
@@ -255,6 +258,10 @@ impl Aggregation for Plain {
             wait.await.map_err(|_| Status::unavailable("stopping"))?;
         }
         Ok(Response::new(UploadReceipt { chunks }))
+    }
+
+    async fn restore(&self, _: Request<Streaming<ReleasePart>>) -> Result<Response<RestoreReceipt>, Status> {
+        Err(Status::unimplemented("not measured"))
     }
 
     async fn releases(&self, _: Request<ReleasesRequest>) -> Result<Response<Self::ReleasesStream>, Status> {

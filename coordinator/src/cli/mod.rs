@@ -20,6 +20,7 @@ mod roster;
 mod sign;
 mod table;
 mod target;
+mod verify;
 mod view;
 mod watch;
 
@@ -76,6 +77,7 @@ enum Command {
     Adapter(adapter::Adapter),
     #[command(subcommand)]
     Blame(blame::Blame),
+    Verify(verify::Verify),
     Status(view::Status),
     Rounds(view::Rounds),
     Watch(watch::Watch),
@@ -110,6 +112,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Privacy(command) => command.run(out),
         Command::Adapter(command) => command.run(out),
         Command::Blame(command) => command.run(out),
+        Command::Verify(command) => command.run(out),
         Command::Status(command) => command.run(out),
         Command::Rounds(command) => command.run(out),
         Command::Watch(command) => {

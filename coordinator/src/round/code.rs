@@ -11,5 +11,7 @@ pub const TOO_MANY_REFUSALS: &str = "too-many-refusals";
 pub const MISBEHAVIOUR: &str = "misbehaviour";
 /// The masked inputs could not be read back from the store.
 pub const STORE: &str = "store";
+/// Members hold a later state than this coordinator: it was restored from an older copy, and goes on behind them.
+pub const RESTORED: &str = "restored";
 /// The sum cannot be applied to the adapter.
 pub const NOT_APPLICABLE: &str = "not-applicable";

@@ -3,7 +3,10 @@
 //! Replaying the events of a job in order rebuilds the machine, so a restarted coordinator goes on in the same step of
 //! the same round. Bodies are prost messages; kinds are words that `consilium` and a person with `sqlite3` can read.
 
-use consilium_proto::{ids::Id, wire};
+use consilium_proto::{
+    ids::Id,
+    wire::{self, SignedAuditEntry},
+};
 use prost::Message;
 use thiserror::Error;
 
@@ -37,6 +40,8 @@ pub enum Event {
     Released {
         /// Organizations in the sum.
         survivors: Vec<Id>,
+        /// Its entry of the signed log; none in what was recorded before there was one.
+        logged: Option<SignedAuditEntry>,
     },
     /// A member broke the protocol, provably.
     Blamed {
@@ -53,9 +58,29 @@ pub enum Event {
         code: String,
         /// Organizations that the evidence names.
         culprits: Vec<Id>,
+        /// Its entry of the signed log; none in what was recorded before there was one.
+        logged: Option<SignedAuditEntry>,
     },
     /// The evaluator's result for a round's adapter.
     Evaluated(wire::Evaluation),
+    /// A release came back from a client, after this coordinator had lost it; it stands in the store's releases.
+    Returned {
+        /// Organizations in the sum.
+        survivors: Vec<Id>,
+        /// Attempts debited by then, the unknown ones included.
+        debited: u64,
+        /// Its entry of the signed log.
+        logged: Option<SignedAuditEntry>,
+    },
+    /// A member has seen this attempt, and this coordinator had not: it goes on behind it.
+    Seen {
+        /// Attempts debited by then, the unknown ones included.
+        debited: u64,
+        /// Its entry of the signed log.
+        logged: Option<SignedAuditEntry>,
+    },
+    /// An entry of the signed log that belongs to no attempt's end.
+    Logged(SignedAuditEntry),
 }
 
 /// A record that does not hold an event: the store was written by other software, or damaged.
@@ -77,9 +102,23 @@ struct Body {
     ids: Vec<String>,
     #[prost(string, tag = "6")]
     code: String,
+    #[prost(message, optional, tag = "7")]
+    logged: Option<SignedAuditEntry>,
 }
 
 impl Event {
+    /// The entry of the signed log that came with it.
+    pub fn logged(&self) -> Option<&SignedAuditEntry> {
+        match self {
+            Self::Released { logged, .. }
+            | Self::Failed { logged, .. }
+            | Self::Returned { logged, .. }
+            | Self::Seen { logged, .. } => logged.as_ref(),
+            Self::Logged(entry) => Some(entry),
+            _ => None,
+        }
+    }
+
     /// The word it is stored under.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -91,6 +130,9 @@ impl Event {
             Self::Blamed { .. } => "blamed",
             Self::Failed { .. } => "failed",
             Self::Evaluated(_) => "evaluated",
+            Self::Logged(_) => "logged",
+            Self::Returned { .. } => "returned",
+            Self::Seen { .. } => "seen",
         }
     }
 
@@ -100,6 +142,7 @@ impl Event {
         match self {
             Self::Opened(announcement) => announcement.encode_to_vec(),
             Self::Evaluated(evaluation) => evaluation.encode_to_vec(),
+            Self::Logged(entry) => entry.encode_to_vec(),
             Self::Accepted { from, step, body } => {
                 Body { from: from.to_string(), step: *step, body: body.clone(), ..Body::default() }
                     .encode_to_vec()
@@ -108,7 +151,9 @@ impl Event {
                 Body { from: from.to_string(), bytes: *bytes, ..Body::default() }.encode_to_vec()
             }
             Self::Closed { step } => Body { step: *step, ..Body::default() }.encode_to_vec(),
-            Self::Released { survivors } => Body { ids: ids(survivors), ..Body::default() }.encode_to_vec(),
+            Self::Released { survivors, logged } => {
+                Body { ids: ids(survivors), logged: logged.clone(), ..Body::default() }.encode_to_vec()
+            }
             Self::Blamed { culprit, check, evidence } => Body {
                 from: culprit.to_string(),
                 code: check.clone(),
@@ -116,8 +161,16 @@ impl Event {
                 ..Body::default()
             }
             .encode_to_vec(),
-            Self::Failed { code, culprits } => {
-                Body { code: code.clone(), ids: ids(culprits), ..Body::default() }.encode_to_vec()
+            Self::Returned { survivors, debited, logged } => {
+                let (bytes, logged) = (*debited, logged.clone());
+                Body { ids: ids(survivors), bytes, logged, ..Body::default() }.encode_to_vec()
+            }
+            Self::Seen { debited, logged } => {
+                Body { bytes: *debited, logged: logged.clone(), ..Body::default() }.encode_to_vec()
+            }
+            Self::Failed { code, culprits, logged } => {
+                let (code, logged) = (code.clone(), logged.clone());
+                Body { code, ids: ids(culprits), logged, ..Body::default() }.encode_to_vec()
             }
         }
     }
@@ -144,14 +197,26 @@ impl Event {
                 Self::Stored { from: id(&from)?, bytes }
             }
             "closed" => Self::Closed { step: body()?.step },
-            "released" => Self::Released { survivors: ids(&body()?.ids)? },
+            "logged" => Self::Logged(SignedAuditEntry::decode(bytes).map_err(|_| bad())?),
+            "released" => {
+                let Body { ids: survivors, logged, .. } = body()?;
+                Self::Released { survivors: ids(&survivors)?, logged }
+            }
+            "returned" => {
+                let Body { ids: survivors, bytes: debited, logged, .. } = body()?;
+                Self::Returned { survivors: ids(&survivors)?, debited, logged }
+            }
+            "seen" => {
+                let Body { bytes: debited, logged, .. } = body()?;
+                Self::Seen { debited, logged }
+            }
             "blamed" => {
                 let Body { from, code: check, body: evidence, .. } = body()?;
                 Self::Blamed { culprit: id(&from)?, check, evidence }
             }
             "failed" => {
-                let Body { code, ids: culprits, .. } = body()?;
-                Self::Failed { code, culprits: ids(&culprits)? }
+                let Body { code, ids: culprits, logged, .. } = body()?;
+                Self::Failed { code, culprits: ids(&culprits)?, logged }
             }
             _ => return Err(bad()),
         })
@@ -165,14 +230,19 @@ mod tests {
     #[test]
     fn events_survive_the_store() {
         let a: Id = "a".parse().unwrap();
+        let entry = SignedAuditEntry { entry: vec![4, 5], signature: vec![6; 64] };
         for event in [
             Event::Opened(wire::SignedAnnouncement { announcement: vec![1, 2], signature: vec![3] }),
             Event::Accepted { from: a.clone(), step: 2, body: vec![9; 5] },
             Event::Stored { from: a.clone(), bytes: 1 << 40 },
             Event::Closed { step: 3 },
-            Event::Released { survivors: vec![a.clone()] },
+            Event::Released { survivors: vec![a.clone()], logged: None },
+            Event::Released { survivors: vec![a.clone()], logged: Some(entry.clone()) },
             Event::Blamed { culprit: a.clone(), check: "C3".into(), evidence: vec![7; 9] },
-            Event::Failed { code: "too-few".into(), culprits: vec![a] },
+            Event::Failed { code: "too-few".into(), culprits: vec![a], logged: Some(entry.clone()) },
+            Event::Returned { survivors: Vec::new(), debited: 9, logged: Some(entry.clone()) },
+            Event::Seen { debited: 7, logged: Some(entry.clone()) },
+            Event::Logged(entry),
             Event::Evaluated(wire::Evaluation { round: 3, loss: 0.5, ..Default::default() }),
         ] {
             assert_eq!(Event::decode(event.kind(), &event.encode()), Ok(event));

@@ -19,6 +19,8 @@ pub(crate) struct Member {
     /// Convicted, and not needed: it counts as absent.
     pub(crate) excluded: bool,
     pub(crate) software: String,
+    /// Version of the wire contract that it speaks; 0: it never came.
+    pub(crate) protocol: u32,
 }
 
 /// All members, by id.
@@ -34,10 +36,11 @@ impl Members {
         Self { all: cohort.iter().map(|id| (id.clone(), away.clone())).collect(), grace_ms }
     }
 
-    pub(crate) fn came(&mut self, id: &Id, software: String) {
+    pub(crate) fn came(&mut self, id: &Id, software: String, protocol: u32) {
         if let Some(member) = self.all.get_mut(id) {
             member.online = true;
             member.software = software;
+            member.protocol = protocol;
         }
     }
 

@@ -14,9 +14,11 @@
 pub mod code;
 mod event;
 mod history;
+mod log;
 mod members;
 mod recovery;
 mod release;
+mod restored;
 mod running;
 mod status;
 mod sum;
@@ -33,10 +35,11 @@ use consilium_crypto::{
     secagg::{FiveSteps, Position, Step, chunk_digest},
 };
 use consilium_proto::{
-    PROTOCOL_VERSION,
+    OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION,
     evidence::Evidence,
     identity::Identity,
     ids::Id,
+    log::LogHead,
     plan::{Guarantees, VerifiedPlan},
     roster::VerifiedRoster,
     wire::{self, coordinator_message::Kind},
@@ -47,6 +50,7 @@ use history::Summary;
 use members::Members;
 pub use recovery::{Recovered, RecoveryError};
 pub use release::Publication;
+use restored::Behind;
 use running::{Refused, Running};
 use witness::Witnesses;
 
@@ -273,6 +277,12 @@ pub struct Job {
     upload_bytes: u64,
     /// What convicts members, oldest first.
     evidence: Vec<Evidence>,
+    /// Where the signed log stands.
+    log: LogHead,
+    /// What members hold and this coordinator does not.
+    behind: Behind,
+    /// Whether the disk has room for another attempt.
+    room: bool,
 }
 
 /// Longest complaint that is read, bytes: one in a cohort of 1000 has about 730.
@@ -291,10 +301,11 @@ impl Job {
         let mut effects = Vec::new();
         let was_finished = self.is_finished();
         match input {
-            Input::Hello { from, hello } => self.hello(from, hello, &mut effects),
+            Input::Hello { from, hello } => self.hello(from, hello, now_ms, &mut effects),
             Input::Gone { from } => {
                 self.members.left(&from, now_ms);
                 self.witnesses.left(&from, &self.members, &mut effects);
+                self.claims_nothing(&from, now_ms, &mut effects);
             }
             Input::StateQuery { from, query } => {
                 let running = matches!(self.phase, Phase::Running(_));
@@ -324,7 +335,18 @@ impl Job {
             Phase::Running(running) => running.deadline_ms(self.plan.document()),
             Phase::Finished => return None,
         };
+        let deadline = self.patience_ms().map_or(deadline, |patience| patience.min(deadline));
         Some(self.members.next_grace_ms(now_ms).map_or(deadline, |grace| grace.min(deadline)))
+    }
+
+    /// Says whether the disk has room for another attempt: none begins without. The driver knows, and says so before every input.
+    pub fn set_room(&mut self, room: bool) {
+        self.room = room;
+    }
+
+    /// Whether an attempt ever began.
+    pub fn has_begun(&self) -> bool {
+        self.started_ms.is_some()
     }
 
     /// Whether every round is done.
@@ -341,9 +363,10 @@ impl Job {
         u64::from(self.plan.document().deadlines.wait_s) * 1000
     }
 
-    fn hello(&mut self, from: Id, hello: wire::Hello, effects: &mut Vec<Effect>) {
+    fn hello(&mut self, from: Id, hello: wire::Hello, now_ms: u64, effects: &mut Vec<Effect>) {
         let refuse = |code: &str| Kind::Goodbye(wire::Goodbye { code: code.into() });
-        let refusal = if hello.protocol_version != PROTOCOL_VERSION {
+        let served = OLDEST_PROTOCOL_VERSION..=PROTOCOL_VERSION;
+        let refusal = if !served.contains(&hello.protocol_version) {
             Some(refuse("protocol-version"))
         } else if hello.roster_digest != self.roster.digest().0 {
             Some(refuse("other-roster"))
@@ -358,13 +381,14 @@ impl Job {
             return;
         }
         let software = hello.software.chars().filter(|c| c.is_ascii_graphic()).take(32).collect();
-        self.members.came(&from, software);
+        self.members.came(&from, software, hello.protocol_version);
         let welcome = wire::Welcome {
             roster_digest: self.roster.digest().0.to_vec(),
             plan_digest: self.plan.digest().0.to_vec(),
             released_round: self.released_round,
         };
         effects.push(Effect::Send { to: from.clone(), message: Kind::Welcome(welcome) });
+        self.greeted(&from, hello.newest.as_ref(), hello.applied_round, now_ms, effects);
         match &self.phase {
             Phase::Running(_) if self.members.is_excluded(&from) => {}
             Phase::Running(running) => {
@@ -495,6 +519,11 @@ impl Job {
 
     /// Goes on as far as time and what is known allow.
     fn advance(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
+        if self.patience_ms().is_some_and(|until| now_ms >= until)
+            && let Some(slow) = self.behind.slowest()
+        {
+            self.claims_nothing(&slow, now_ms, effects);
+        }
         loop {
             let begun = effects.len();
             let moved = match &mut self.phase {
@@ -532,6 +561,11 @@ impl Job {
         now_ms: u64,
         effects: &mut Vec<Effect>,
     ) -> bool {
+        if self.is_behind() || !self.room {
+            // Nobody is waited for meanwhile, so nobody is late.
+            self.phase = Phase::Waiting { round, attempt, since_ms: now_ms };
+            return false;
+        }
         let minimum = self.plan.document().cohort.min_survivors as usize;
         self.members.exclude_convicted(minimum);
         let settled = self
@@ -540,6 +574,9 @@ impl Job {
             .iter()
             .all(|id| self.members.is_online(id) || self.members.is_gone(id, now_ms));
         if self.members.online() >= minimum && settled {
+            if self.jump(now_ms, effects) {
+                return true;
+            }
             self.members.forget_refusals();
             let announcement =
                 Running::announce(&self.identity, &self.roster, &self.plan, &self.state, round, attempt);
@@ -555,7 +592,9 @@ impl Job {
             }
         }
         if now_ms >= since_ms + self.wait_ms() {
-            let event = Event::Failed { code: code::TOO_FEW_ONLINE.into(), culprits: Vec::new() };
+            let code = code::TOO_FEW_ONLINE;
+            let logged = Some(self.logged_failure((round, attempt), code, &[], None, now_ms));
+            let event = Event::Failed { code: code.into(), culprits: Vec::new(), logged };
             effects.push(Effect::Record { round, attempt, event });
             let summary = Summary { round, attempt, started_ms: since_ms, ..Summary::default() };
             self.failed(summary, code::TOO_FEW_ONLINE, Vec::new(), now_ms);
@@ -567,10 +606,13 @@ impl Job {
     }
 
     fn fail(&mut self, code: &'static str, now_ms: u64, effects: &mut Vec<Effect>) {
+        self.count_overtaken(code);
         let Phase::Running(running) = &self.phase else { return };
         let (round, attempt) = (running.round, running.attempt);
-        let culprits = running.culprits();
-        let event = Event::Failed { code: code.into(), culprits: culprits.clone() };
+        let (culprits, summary) = (running.culprits(), running.summary());
+        let announcement = Some(running.announcement().clone());
+        let logged = Some(self.logged_failure((round, attempt), code, &culprits, announcement, now_ms));
+        let event = Event::Failed { code: code.into(), culprits: culprits.clone(), logged };
         effects.push(Effect::Record { round, attempt, event });
         let ended = wire::AttemptEnded {
             round,
@@ -582,7 +624,6 @@ impl Job {
             effects.push(Effect::Send { to: id.clone(), message: Kind::AttemptEnded(ended.clone()) });
         }
         effects.push(Effect::DropInputs { round, attempt });
-        let summary = running.summary();
         self.failed(summary, code, culprits, now_ms);
         self.after_failure(round, attempt, now_ms);
     }

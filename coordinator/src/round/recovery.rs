@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use consilium_proto::{
     identity::Identity,
+    log::LogHead,
     plan::VerifiedPlan,
     release::{VerifiedHead, initial_state},
     roster::VerifiedRoster,
@@ -12,7 +13,7 @@ use consilium_proto::{
 use thiserror::Error;
 
 use super::{
-    Effect, Event, FiveSteps, Job, Phase, Summary, code, members::Members, running::Running,
+    Behind, Effect, Event, FiveSteps, Job, Phase, Summary, code, members::Members, running::Running,
     witness::Witnesses,
 };
 
@@ -59,6 +60,7 @@ impl Job {
             initial_state(&plan).map_err(|e| RecoveryError { round: 0, attempt: 0, why: e.to_string() })?;
         let grace_ms = u64::from(plan.document().deadlines.grace_s) * 1000;
         let members = Members::new(plan.cohort(), grace_ms, now_ms);
+        let log = LogHead::empty(&roster, &plan);
         Ok(Self {
             identity,
             roster,
@@ -76,6 +78,9 @@ impl Job {
             started_ms: None,
             upload_bytes: 0,
             evidence: Vec::new(),
+            log,
+            behind: Behind::default(),
+            room: true,
         })
     }
 
@@ -96,7 +101,8 @@ impl Job {
                 let running = self.opened(&event, round, attempt, at_ms).map_err(broken)?;
                 self.phase = Phase::Running(Box::new(running));
             }
-            Event::Released { .. } => {
+            Event::Released { logged, .. } => {
+                self.relogged(logged.as_ref()).map_err(broken)?;
                 let (head, sum) = release(round).ok_or_else(|| broken("its sum is missing".into()))?;
                 let head = VerifiedHead::verify(&head, &self.roster, &self.plan)
                     .map_err(|e| broken(e.to_string()))?;
@@ -104,7 +110,24 @@ impl Job {
                     head.replay(&self.plan, &mut self.state, &sum).map_err(|e| broken(e.to_string()))?;
                 self.released(Some((metrics.loss, metrics.accuracy)), at_ms);
             }
-            Event::Failed { code, culprits } => {
+            Event::Returned { debited, logged, .. } => {
+                self.relogged(logged.as_ref()).map_err(broken)?;
+                let (head, sum) = release(round).ok_or_else(|| broken("its sum is missing".into()))?;
+                let head = VerifiedHead::verify(&head, &self.roster, &self.plan)
+                    .map_err(|e| broken(e.to_string()))?;
+                let metrics =
+                    head.replay(&self.plan, &mut self.state, &sum).map_err(|e| broken(e.to_string()))?;
+                self.debited = *debited;
+                self.note_returned(&head, (metrics.loss, metrics.accuracy), at_ms);
+            }
+            Event::Seen { debited, logged } => {
+                self.relogged(logged.as_ref()).map_err(broken)?;
+                self.debited = *debited;
+                self.after_failure(round, attempt, at_ms);
+            }
+            Event::Failed { code, culprits, logged } => {
+                self.relogged(logged.as_ref()).map_err(broken)?;
+                self.count_overtaken(code);
                 let summary = match &self.phase {
                     Phase::Running(running) => running.summary(),
                     _ => Summary { round, attempt, started_ms: at_ms, ..Summary::default() },
@@ -116,6 +139,7 @@ impl Job {
                     self.after_failure(round, attempt, at_ms);
                 }
             }
+            Event::Logged(entry) => self.relogged(Some(entry)).map_err(broken)?,
             Event::Evaluated(evaluation) => {
                 self.evaluated(evaluation);
             }

@@ -55,13 +55,17 @@ impl Job {
             optimizer_after: self.state.optimizer_digest().0.to_vec(),
             evidence: running.evidence(),
         };
-        let head = sign_head(&head, &self.roster, self.identity.signing_key());
-        let event = Event::Released { survivors };
+        let announcement = running.announcement().clone();
+        let signed = sign_head(&head, &self.roster, self.identity.signing_key());
+        let logged = Some(self.logged_release(&head, &signed.head, Some(announcement), now_ms));
+        let (head, event) = (signed, Event::Released { survivors, logged });
         effects.push(Effect::Publish(Box::new(Publication { round, attempt, head, sum, event })));
         for id in self.plan.cohort() {
             effects.push(Effect::Send { to: id.clone(), message: Kind::Released(wire::Released { round }) });
         }
-        effects.push(Effect::DropInputs { round, attempt });
+        if self.plan.document().retention.is_none() {
+            effects.push(Effect::DropInputs { round, attempt });
+        }
         self.released(Some((metrics.loss, metrics.accuracy)), now_ms);
     }
 

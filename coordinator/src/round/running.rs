@@ -122,6 +122,10 @@ impl Running {
         self.round == round && self.attempt == attempt
     }
 
+    pub(crate) fn announcement(&self) -> &wire::SignedAnnouncement {
+        &self.announcement
+    }
+
     pub(crate) fn step(&self) -> Step {
         self.collector.step()
     }

@@ -77,6 +77,7 @@ impl Job {
                 awaited: awaited && member.refusal.is_none() && !member.excluded,
                 refusal: trouble(member),
                 software: member.software.clone(),
+                protocol_version: member.protocol,
             }
         });
         status.collect()

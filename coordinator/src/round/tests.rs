@@ -57,6 +57,7 @@ fn documents(identities: &[Arc<Identity>], coordinator: &Identity) -> (VerifiedR
         coordinator: party(coordinator),
         organizations: identities.iter().map(|it| party(it)).collect(),
         operators: Vec::new(),
+        coordinator_next: None,
         plan_signers: Vec::new(),
     };
     let text = roster.to_text().unwrap();
@@ -113,6 +114,8 @@ fn documents(identities: &[Arc<Identity>], coordinator: &Identity) -> (VerifiedR
         },
         retries: Retries { max_attempts: 2 },
         hours: Vec::new(),
+        retention: None,
+        data: Vec::new(),
         adapter: Adapter {
             mode: AdapterMode::Ffa,
             rank: 1,
@@ -234,6 +237,7 @@ impl Bench {
             plan_digest: self.plan.digest().0.to_vec(),
             applied_round: 0,
             software: "test".into(),
+            newest: None,
         };
         self.hand(Input::Hello { from: name(index), hello })
     }
@@ -616,4 +620,83 @@ fn a_restart_gives_the_step_its_time_again_and_finishes_what_was_begun() {
     bench.up_to("release");
     let mut rebuilt = bench.rebuilt(bench.recorded.len());
     assert!(matches!(rebuilt.resume(later)[..], [Effect::Aggregate(_)]));
+}
+
+#[test]
+fn no_attempt_begins_while_the_disk_has_no_room() {
+    let mut bench = Bench::new();
+    bench.job.set_room(false);
+    bench.all_come();
+    assert!(bench.wait(WAIT_MS + 1).is_empty(), "it waits for room, and nobody is late meanwhile");
+    assert!(bench.wait(WAIT_MS + 1).is_empty());
+    bench.job.set_room(true);
+    assert_eq!(bench.wait(1), ["opened"]);
+    // An attempt that runs is finished.
+    bench.job.set_room(false);
+    bench.up_to("release");
+    assert_eq!(bench.sums(), ["released"]);
+    assert!(bench.wait(1).is_empty());
+}
+
+#[test]
+fn every_attempt_leaves_an_entry_of_the_log_and_a_replay_goes_on_behind_it() {
+    let mut bench = Bench::new();
+    bench.all_come();
+    bench.up_to("release");
+    bench.sums();
+    bench.up_to("input");
+    // Two decline: the attempt fails.
+    bench.refuses(0);
+    bench.refuses(1);
+    let logged: Vec<_> = bench.recorded.iter().filter_map(|it| it.event.logged()).cloned().collect();
+    let mut head = LogHead::empty(&bench.roster, &bench.plan);
+    let entries: Vec<_> =
+        logged.iter().map(|entry| head.follow(entry, &bench.roster, &bench.plan).unwrap()).collect();
+    assert_eq!(entries.iter().map(|it| (it.round, it.attempt)).collect::<Vec<_>>(), [(1, 1), (2, 1)]);
+    assert_eq!(entries.iter().map(|it| it.debited).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(bench.job.log_head(), head);
+    assert_eq!(bench.rebuilt(bench.recorded.len()).log_head(), head);
+    // A store in which an entry was exchanged is not gone on from.
+    let (id, roster, plan) = (bench.coordinator.clone(), bench.roster.clone(), bench.plan.clone());
+    let mut job = Job::new(id, roster, plan, bench.now).unwrap();
+    let mut release = |round| bench.releases.get(&round).map(|it| (it.head.clone(), it.sum.clone()));
+    let replayed = bench.recorded.iter().try_for_each(|recovered| {
+        let mut recovered = recovered.clone();
+        if let Event::Released { logged, .. } = &mut recovered.event {
+            *logged = bench.recorded.iter().rev().find_map(|it| it.event.logged()).cloned();
+        }
+        job.replay(recovered, &mut release)
+    });
+    assert!(replayed.unwrap_err().why.contains("log"));
+}
+
+/// A member that claims what was never published holds the others up a few times, and then no more.
+#[test]
+fn a_claim_that_comes_to_nothing_is_waited_for_a_few_times() {
+    let mut bench = Bench::new();
+    let claim = |bench: &mut Bench| {
+        let hello = wire::Hello {
+            protocol_version: PROTOCOL_VERSION,
+            roster_digest: bench.roster.digest().0.to_vec(),
+            plan_digest: bench.plan.digest().0.to_vec(),
+            applied_round: 3,
+            ..Default::default()
+        };
+        bench.hand(Input::Hello { from: name(4), hello })
+    };
+    assert!(claim(&mut bench).is_empty());
+    assert!(matches!(bench.told[&name(4)], Kind::ReleasesWanted(wire::ReleasesWanted { from_round: 1 })));
+    (0..4).for_each(|index| assert!(bench.comes(index).is_empty(), "nothing begins meanwhile"));
+    for _ in 0..2 {
+        bench.goes(4);
+        assert!(claim(&mut bench).is_empty());
+    }
+    // It says nothing for as long as an upload may take: the round begins without.
+    assert_eq!(bench.wait(STEP_MS), ["opened"]);
+    // What it hands over unasked, or what nobody signed, is not taken.
+    let head = wire::SignedReleaseHead { head: vec![1], signature: vec![2; 64] };
+    assert_eq!(bench.job.returned(&name(4), head, Vec::new(), bench.now).unwrap_err(), "not-asked");
+    bench.goes(4);
+    claim(&mut bench);
+    assert!(!matches!(bench.told[&name(4)], Kind::ReleasesWanted(_)), "{:?}", bench.told[&name(4)]);
 }

@@ -6,8 +6,8 @@ use consilium_proto::{
     ids::Id,
     roster::Caller,
     wire::{
-        ClientMessage, CoordinatorMessage, ReleasePart, ReleasesRequest, UploadPart, UploadReceipt,
-        aggregation_server::Aggregation, client_message::Kind, release_part,
+        ClientMessage, CoordinatorMessage, ReleasePart, ReleasesRequest, RestoreReceipt, UploadPart,
+        UploadReceipt, aggregation_server::Aggregation, client_message::Kind, release_part,
     },
 };
 use tokio::{
@@ -21,6 +21,7 @@ use super::{
     engine::{Handle, Said, Told},
     gate::{Account, Call, Gate, Peer},
     refusals::code,
+    restore::Restore,
     sizes::Sizes,
     upload::Upload,
 };
@@ -111,6 +112,21 @@ impl Aggregation for Service {
                 Err(status)
             }
         }
+    }
+
+    async fn restore(
+        &self,
+        request: Request<Streaming<ReleasePart>>,
+    ) -> Result<Response<RestoreReceipt>, Status> {
+        let (account, _call) = begin(&self.gate, &request)?;
+        let restore = Restore {
+            engine: self.engine.clone(),
+            gate: self.gate.clone(),
+            sum_bytes: self.sizes.input_bytes(),
+            id: account.id.clone(),
+            parts: request.into_inner(),
+        };
+        Ok(Response::new(RestoreReceipt { taken: restore.run().await? }))
     }
 
     async fn releases(

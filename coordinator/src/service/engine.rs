@@ -24,6 +24,7 @@ use tonic::Status;
 
 use super::{ServiceError, Traffic, refusals::Refusals};
 use crate::{
+    disk::Disk,
     round::{Aggregation, Effect, Event, HashedPart, Input, Job, Recovered, RecoveryError},
     store::{EventRecord, NewEvent, ReleaseRow, Store, StoreError},
 };
@@ -76,6 +77,16 @@ enum Request {
         offset: u64,
         bytes: usize,
         reply: oneshot::Sender<Result<Vec<u8>, Status>>,
+    },
+    GaveAll {
+        from: Id,
+        done: oneshot::Sender<()>,
+    },
+    Returned {
+        from: Id,
+        head: SignedReleaseHead,
+        sum: Vec<u8>,
+        reply: oneshot::Sender<Result<(), &'static str>>,
     },
     Status(oneshot::Sender<JobStatus>),
     Rounds(oneshot::Sender<RoundsReply>),
@@ -144,6 +155,25 @@ impl Handle {
         wait.await.map_err(stopped)?
     }
 
+    /// Says that a member has given back what it had.
+    pub(super) async fn gave_all(&self, from: Id) -> Result<(), Status> {
+        let (done, wait) = oneshot::channel();
+        self.requests.send(Request::GaveAll { from, done }).map_err(stopped)?;
+        wait.await.map_err(stopped)
+    }
+
+    /// Hands over a release that came back from a member, and waits until it is durable.
+    pub(super) async fn returned(
+        &self,
+        from: Id,
+        head: SignedReleaseHead,
+        sum: Vec<u8>,
+    ) -> Result<Result<(), &'static str>, Status> {
+        let (reply, wait) = oneshot::channel();
+        self.requests.send(Request::Returned { from, head, sum, reply }).map_err(stopped)?;
+        wait.await.map_err(stopped)
+    }
+
     pub(super) async fn status(&self) -> Result<JobStatus, Status> {
         let (reply, wait) = oneshot::channel();
         self.requests.send(Request::Status(reply)).map_err(stopped)?;
@@ -179,6 +209,7 @@ impl Engine {
         store: impl Store + 'static,
         traffic: Arc<Traffic>,
         refusals: Arc<Refusals>,
+        disk: Disk,
     ) -> Result<(Self, Handle, oneshot::Receiver<String>), ServiceError> {
         let mut job = Job::new(identity, roster, plan.clone(), now_ms())?;
         let events = recover(&mut job, &store)?;
@@ -197,6 +228,8 @@ impl Engine {
             plan,
             requests: requests.clone(),
             accounting: false,
+            disk,
+            room: true,
         };
         let thread = std::thread::Builder::new()
             .name("engine".into())
@@ -223,12 +256,14 @@ impl Engine {
     }
 }
 
-fn now_ms() -> u64 {
+/// Unix milliseconds.
+pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn recover(job: &mut Job, store: &impl Store) -> Result<u64, ServiceError> {
+/// Rebuilds a job from a store's events; how many there are.
+pub(crate) fn recover(job: &mut Job, store: &impl Store) -> Result<u64, ServiceError> {
     let mut events = 0;
     let mut failed: Option<RecoveryError> = None;
     let broken = |record: &EventRecord, why: String| RecoveryError {
@@ -287,10 +322,14 @@ struct Core<S> {
     requests: Sender<Request>,
     /// A cost is being computed.
     accounting: bool,
+    disk: Disk,
+    /// Whether the disk had room for another attempt when it was last looked at.
+    room: bool,
 }
 
 /// What is answered once a batch is durable.
 enum Reply {
+    Returned(oneshot::Sender<Result<(), &'static str>>, Result<(), &'static str>),
     Done(oneshot::Sender<()>),
     Chunk(oneshot::Sender<(Turn, Taken)>, (Turn, Taken)),
 }
@@ -301,13 +340,15 @@ impl<S: Store> Core<S> {
         self.execute(effects)?;
         loop {
             let now = now_ms();
-            let wake = self.job.next_wake_ms(now).map_or(60_000, |at| at.saturating_sub(now).min(60_000));
+            let most = if self.room { 60_000 } else { 1_000 };
+            let wake = self.job.next_wake_ms(now).map_or(most, |at| at.saturating_sub(now).min(most));
             let first = match inbox.recv_timeout(Duration::from_millis(wake.max(1))) {
                 Ok(request) => Some(request),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
             let (mut effects, mut replies) = (Vec::new(), Vec::new());
+            self.look_at_disk();
             if first.is_none() {
                 effects = self.job.handle(Input::Tick, now_ms());
             }
@@ -324,6 +365,7 @@ impl<S: Store> Core<S> {
             for reply in replies {
                 match reply {
                     Reply::Done(done) => drop(done.send(())),
+                    Reply::Returned(done, taken) => drop(done.send(taken)),
                     Reply::Chunk(done, taken) => drop(done.send(taken)),
                 }
             }
@@ -336,6 +378,24 @@ impl<S: Store> Core<S> {
                 self.changed.send_modify(|count| *count += 1);
             }
         }
+    }
+
+    fn look_at_disk(&mut self) {
+        let room = self.disk.room(self.job.has_begun());
+        if room.is_enough() != self.room {
+            self.room = room.is_enough();
+            let (free, needed) = (room.free.unwrap_or(0), room.needed);
+            if self.room {
+                tracing::info!(free, needed, "the disk has room again");
+            } else {
+                tracing::warn!(
+                    free,
+                    needed,
+                    "no attempt begins: the disk has no room for it above the reserve"
+                );
+            }
+        }
+        self.job.set_room(self.room);
     }
 
     fn request(&mut self, request: Request, effects: &mut Vec<Effect>, replies: &mut Vec<Reply>) {
@@ -385,6 +445,14 @@ impl<S: Store> Core<S> {
                     tracing::error!(%error, round, "a published sum cannot be read");
                     Status::data_loss("the sum cannot be read")
                 })));
+            }
+            Request::GaveAll { from, done } => {
+                effects.extend(self.job.gave_all(&from, now));
+                replies.push(Reply::Done(done));
+            }
+            Request::Returned { from, head, sum, reply } => {
+                let taken = self.job.returned(&from, head, sum, now);
+                replies.push(Reply::Returned(reply, taken.map(|more| effects.extend(more))));
             }
             Request::Status(reply) => {
                 let mut status = self.job.status(now);
@@ -456,7 +524,7 @@ impl<S: Store> Core<S> {
             for effect in todo {
                 match effect {
                     Effect::Record { round, attempt, event } => {
-                        if let Event::Failed { code, culprits } = &event {
+                        if let Event::Failed { code, culprits, .. } = &event {
                             tracing::warn!(round, attempt, code, ?culprits, "attempt failed");
                         }
                         if let Event::Blamed { culprit, check, .. } = &event {

@@ -16,10 +16,16 @@ mod gate;
 mod listener;
 mod operator;
 mod refusals;
+mod restore;
 mod sizes;
 mod upload;
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use consilium_proto::{
     MAX_MESSAGE_BYTES,
@@ -35,12 +41,15 @@ use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
 
 use crate::{
+    disk::{self, Disk},
     limits::{Limits, seconds},
+    prune::prune,
     round::RecoveryError,
     store::{InputLayout, SqliteStore, StoreError, StoredJob},
 };
 pub use connection::Traffic;
 use engine::Engine;
+pub(crate) use engine::{now_ms, recover};
 use gate::Gate;
 use listener::Door;
 use sizes::Sizes;
@@ -57,6 +66,8 @@ pub struct Service {
     pub plan: Arc<VerifiedPlan>,
     /// What anybody may use.
     pub limits: Limits,
+    /// How much of the disk is kept free.
+    pub disk: disk::Settings,
 }
 
 /// Why the coordinator stopped.
@@ -84,6 +95,25 @@ pub enum ServiceError {
     Engine(String),
 }
 
+/// How often what may be forgotten is looked for.
+const FORGET: Duration = Duration::from_secs(600);
+
+/// Removes masked inputs whose time is over, for as long as the process runs.
+async fn forget(folder: PathBuf, plan: Arc<VerifiedPlan>) {
+    let mut ticks = tokio::time::interval(FORGET);
+    loop {
+        ticks.tick().await;
+        let (folder, plan) = (folder.clone(), plan.clone());
+        let pruned = tokio::task::spawn_blocking(move || prune(&folder, &plan, now_ms())).await;
+        match pruned {
+            Ok(Ok(gone)) if gone.is_empty() => {}
+            Ok(Ok(gone)) => tracing::info!(attempts = gone.len(), "masked inputs past their time removed"),
+            Ok(Err(error)) => tracing::warn!(%error, "masked inputs past their time could not be removed"),
+            Err(_) => return,
+        }
+    }
+}
+
 impl Service {
     /// Serves until `shutdown` completes or something fails. State lives in `folder`; a restart goes on in the same step
     /// of the same round.
@@ -96,7 +126,8 @@ impl Service {
         folder: &Path,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServiceError> {
-        let Self { listen, identity, roster, plan, limits } = self;
+        let Self { listen, identity, roster, plan, limits, disk } = self;
+        let disk = Disk::new(folder, disk, &plan);
         let open_files = limits.raise_open_files();
         let listener = TcpListener::bind(listen)
             .await
@@ -108,7 +139,8 @@ impl Service {
         let sizes = Sizes::new(plan.derived().parameters);
         let refusals = gate.refusals.clone();
         let (engine, handle, stopped) =
-            Engine::start(identity, roster.clone(), plan, store, traffic.clone(), refusals)?;
+            Engine::start(identity, roster.clone(), plan.clone(), store, traffic.clone(), refusals, disk)?;
+        tokio::spawn(forget(folder.to_owned(), plan));
         let address = listener.local_addr().unwrap_or(listen);
         tracing::info!(%address, open_files, "listening");
         let aggregation = aggregation::Service { engine: handle.clone(), gate: gate.clone(), sizes };

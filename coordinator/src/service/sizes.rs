@@ -14,6 +14,8 @@ const BODY: usize = 4 << 10;
 const SHARE: usize = 1 << 10;
 /// Most bytes that each member adds to a vote (its place and the digest of its header).
 const NAMED: usize = 64;
+/// Most bytes that each invited member adds to an announcement, which a greeting may carry: its id.
+const INVITED: usize = 68;
 /// Most bytes that a member says about what it holds of one other.
 const STATEMENT: usize = 64 << 10;
 /// Most bytes that each chunk adds to the header of a masked input: its digest.
@@ -33,6 +35,11 @@ impl Sizes {
     /// Chunks in an upload.
     pub(super) fn chunks(&self) -> u32 {
         self.params.chunk_count()
+    }
+
+    /// Bytes of a packed vector: a masked input's, and a sum's.
+    pub(super) fn input_bytes(&self) -> usize {
+        usize::try_from(self.params.total_len()).unwrap_or(usize::MAX)
     }
 
     /// Most bytes of any message: what is longer is refused before it is read.
@@ -55,7 +62,9 @@ impl Sizes {
     /// Refuses a session message that is longer than its kind can be.
     pub(super) fn check(&self, kind: &Kind) -> Result<(), String> {
         let (what, bytes, most) = match kind {
-            Kind::Hello(hello) => ("a greeting", hello.encoded_len(), SMALL),
+            Kind::Hello(hello) => {
+                ("a greeting", hello.encoded_len(), SMALL + usize::from(self.params.n()) * INVITED)
+            }
             Kind::Refusal(refusal) => ("a refusal", refusal.encoded_len(), SMALL),
             Kind::StateQuery(query) => ("a question", query.encoded_len(), SMALL),
             Kind::StateStatements(statements) => {

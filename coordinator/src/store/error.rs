@@ -62,6 +62,37 @@ pub enum StoreError {
         /// This software's.
         known: i64,
     },
+    /// The format before this software's.
+    #[error(
+        "{}: the store has format {found}, and this software writes {known}; look at what would change with \
+         `consilium-coordinator store migrate --dry-run`, then run it without",
+        .place.display()
+    )]
+    Before {
+        /// The store's folder.
+        place: PathBuf,
+        /// Its format.
+        found: i64,
+        /// This software's.
+        known: i64,
+    },
+    /// A migration cannot be taken back.
+    #[error(
+        "{}: {more} events were recorded since the migration, and the version before could not read them; go on with this version",
+        .place.display()
+    )]
+    GoneOn {
+        /// The store's folder.
+        place: PathBuf,
+        /// Events since.
+        more: u64,
+    },
+    /// There is no store.
+    #[error("{}: there is no store here; correct `state` in the config, or start the coordinator once", .place.display())]
+    Missing {
+        /// The folder.
+        place: PathBuf,
+    },
     /// A chunk out of order.
     #[error(
         "chunk {got} of {org}'s masked input in round {round} attempt {attempt} came where chunk {expected} is next; send from \
@@ -178,6 +209,9 @@ impl StoreError {
             | Self::ReleaseMissing { .. }
             | Self::TooLarge { .. }
             | Self::OtherJob { .. }
+            | Self::Missing { .. }
+            | Self::Before { .. }
+            | Self::GoneOn { .. }
             | Self::Locked { .. } => true,
             Self::DiskFull { .. }
             | Self::Corrupt { .. }
@@ -189,7 +223,7 @@ impl StoreError {
     }
 
     /// From the operating system: a full disk is named, everything else as it is.
-    pub(super) fn io(
+    pub(crate) fn io(
         place: &std::path::Path,
         path: &std::path::Path,
         doing: &'static str,

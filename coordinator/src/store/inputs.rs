@@ -38,16 +38,15 @@ pub(super) struct Inputs {
 
 impl Inputs {
     pub(super) fn open(place: &Path, layout: InputLayout) -> Result<Self, StoreError> {
-        let folder = place.join("inputs");
-        let inputs = Self {
-            place: place.to_owned(),
-            folder,
-            layout,
-            held: RefCell::default(),
-            unnamed: BTreeSet::new(),
-        };
+        let inputs = Self::view(place, layout);
         std::fs::create_dir_all(&inputs.folder).map_err(|e| inputs.wrong(&inputs.folder, "written", e))?;
         Ok(inputs)
+    }
+
+    /// To be read from only.
+    pub(super) fn view(place: &Path, layout: InputLayout) -> Self {
+        let (place, folder) = (place.to_owned(), place.join("inputs"));
+        Self { place, folder, layout, held: RefCell::default(), unnamed: BTreeSet::new() }
     }
 
     fn wrong(&self, path: &Path, doing: &'static str, source: io::Error) -> StoreError {

@@ -18,7 +18,8 @@ use consilium_crypto::digest::Digest;
 use consilium_proto::{ids::Id, plan::Derived};
 
 pub use error::StoreError;
-pub use sqlite::SqliteStore;
+pub(crate) use sqlite::copy_database;
+pub use sqlite::{Ended, SqliteStore, StoreView, migration};
 
 /// Coordinates in a chunk of a masked input (see the byte formats of secure aggregation).
 pub const CHUNK_COORDINATES: usize = 1 << 16;

@@ -34,6 +34,8 @@ pub struct Shape {
     pub grace_s: u32,
     /// Server optimizer: with moments, which triple the coordinator's state, or without.
     pub adam: bool,
+    /// Hours for which the plan keeps masked inputs; 0: it does not.
+    pub keep_inputs_h: u32,
 }
 
 impl Default for Shape {
@@ -46,6 +48,7 @@ impl Default for Shape {
             deadline_s: 600,
             grace_s: 1,
             adam: false,
+            keep_inputs_h: 0,
         }
     }
 }
@@ -54,6 +57,8 @@ impl Default for Shape {
 pub struct Consortium {
     pub coordinator: Arc<Identity>,
     pub operator: Arc<Identity>,
+    /// The keys that the coordinator may change to.
+    pub next: Arc<Identity>,
     /// The organizations, in the order of their ids.
     pub organizations: Vec<Arc<Identity>>,
     pub roster: Arc<VerifiedRoster>,
@@ -72,6 +77,7 @@ impl Consortium {
         let organizations: Vec<_> =
             (0..shape.members).map(|index| identity(&format!("org-{index:04}"), index)).collect();
         let (coordinator, operator) = (identity("coordinator", 5000), identity("operator", 5001));
+        let next = identity("coordinator", 5002);
         let until = jiff::civil::date(2099, 1, 1);
         let roster = Roster {
             previous: None,
@@ -81,6 +87,7 @@ impl Consortium {
             coordinator: coordinator.party(until),
             organizations: organizations.iter().map(|it| it.party(until)).collect(),
             operators: vec![operator.party(until)],
+            coordinator_next: Some(next.party(until)),
             plan_signers: Vec::new(),
         };
         let sign = |kind, text: &str| {
@@ -98,7 +105,16 @@ impl Consortium {
         let plan = Plan::verify(&text, &signatures, &roster).expect("a signed plan");
         let texts = [roster_text, (text, signatures.to_text())];
         let (roster, plan) = (Arc::new(roster), Arc::new(plan));
-        Self { coordinator, operator, organizations, roster, plan, texts }
+        Self { coordinator, operator, next, organizations, roster, plan, texts }
+    }
+
+    /// Writes the identity that a coordinator process in a folder takes.
+    pub fn write_identity(folder: &Path, identity: &Identity) {
+        let mut private = fs::OpenOptions::new();
+        let file =
+            private.create(true).truncate(true).write(true).mode(0o600).open(folder.join("identity.toml"));
+        file.and_then(|mut file| file.write_all(identity.to_text().expose().as_bytes()))
+            .expect("a private file");
     }
 
     /// Writes everything a coordinator process needs into a folder; the path of its configuration.
@@ -107,11 +123,7 @@ impl Consortium {
             fs::write(folder.join(name), text).expect("a file");
             fs::write(folder.join(format!("{name}.sig")), signatures).expect("a file");
         }
-        let mut private = fs::OpenOptions::new();
-        let file =
-            private.create(true).truncate(true).write(true).mode(0o600).open(folder.join("identity.toml"));
-        file.and_then(|mut file| file.write_all(self.coordinator.to_text().expose().as_bytes()))
-            .expect("a private file");
+        Self::write_identity(folder, &self.coordinator);
         let pin = fingerprint(Kind::Roster, &self.texts[0].0);
         let config = folder.join("coordinator.toml");
         let text = format!(
@@ -131,6 +143,10 @@ fn plan(shape: &Shape, roster: &Digest) -> String {
     let (d, bits, rounds) = (shape.dimension, shape.ring_bits, shape.rounds);
     let (step, grace) = (shape.deadline_s, shape.grace_s);
     let none = Digest([0; 32]);
+    let retention = match shape.keep_inputs_h {
+        0 => String::new(),
+        hours => format!("[retention]\nmasked_inputs_h = {hours}\n"),
+    };
     let optimizer = if shape.adam {
         "kind = \"adam\"\nlearning_rate = 0.01\nbeta1 = 0.9\nbeta2 = 0.999\nepsilon = 1e-8"
     } else {
@@ -149,7 +165,7 @@ fn plan(shape: &Shape, roster: &Digest) -> String {
          [evaluation]\norganization = \"org-0000\"\nevery_rounds = 1\nmax_examples = 10\n\
          [deadlines]\nwait_s = 600\nadvertise_s = {step}\nshare_s = {step}\ninput_s = {step}\nvote_s = {step}\n\
          unmask_s = {step}\ngrace_s = {grace}\n\
-         [retries]\nmax_attempts = 2\n\
+         [retries]\nmax_attempts = 2\n{retention}\
          [adapter]\nmode = \"ffa\"\nrank = 1\nalpha = 1.0\nrslora = false\ntarget_modules = []\nseed = \"{none}\"\n\
          [[adapter.tensor]]\nname = \"head.weight\"\nshape = [{d}]\nbound = 0.0\ntrained = true\n"
     )

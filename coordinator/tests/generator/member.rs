@@ -52,6 +52,12 @@ pub fn expected_sum(plan: &VerifiedPlan, members: impl Iterator<Item = usize>) -
     move |j| (j as u32).wrapping_mul(40_503).wrapping_mul(count).wrapping_add(own) & mask
 }
 
+impl Default for Kept {
+    fn default() -> Self {
+        Self { version: PROTOCOL_VERSION, newest: None, releases: Vec::new() }
+    }
+}
+
 /// What went wrong, in words.
 #[derive(Debug)]
 pub struct Failed(pub String);
@@ -94,11 +100,34 @@ pub struct Member {
     pub masked: Option<Arc<MaskedInput>>,
     /// Masking is work: so many members do it at once.
     pub masking: Option<Arc<Semaphore>>,
+    /// What it keeps of what was published.
+    pub kept: Kept,
+}
+
+/// What a member keeps of what the coordinator published.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Version of the wire contract that it speaks.
+    pub version: u32,
+    /// The newest announcement that it accepted.
+    pub newest: Option<wire::SignedAnnouncement>,
+    /// Releases, oldest first.
+    pub releases: Vec<(u32, wire::SignedReleaseHead, Vec<u8>)>,
 }
 
 impl Member {
     /// Dials, opens a session and greets.
     pub async fn connect(consortium: &Consortium, index: usize, address: SocketAddr) -> Result<Self, Failed> {
+        Self::connect_with(consortium, index, address, Kept::default()).await
+    }
+
+    /// The same, with what it has kept.
+    pub async fn connect_with(
+        consortium: &Consortium,
+        index: usize,
+        address: SocketAddr,
+        kept: Kept,
+    ) -> Result<Self, Failed> {
         let (identity, wire) = (consortium.organizations[index].clone(), Arc::<Wire>::default());
         let (roster, plan) = (consortium.roster.clone(), consortium.plan.clone());
         let channel = channel(address, &identity, roster.clone(), wire.clone()).await.map_err(failed)?;
@@ -107,11 +136,12 @@ impl Member {
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let (say, outgoing) = mpsc::channel(4);
         let hello = wire::Hello {
-            protocol_version: PROTOCOL_VERSION,
+            protocol_version: kept.version,
             roster_digest: roster.digest().0.to_vec(),
             plan_digest: plan.digest().0.to_vec(),
-            applied_round: 0,
+            applied_round: kept.releases.last().map_or(0, |(round, ..)| *round),
             software: "generated".into(),
+            newest: kept.newest.clone(),
         };
         say.send(ClientMessage { kind: Some(Say::Hello(hello)) }).await.map_err(failed)?;
         let mut incoming = client.session(ReceiverStream::new(outgoing)).await?.into_inner();
@@ -135,12 +165,13 @@ impl Member {
             attempt,
             masked,
             masking,
+            kept,
         })
     }
 
     /// Opens a new session and goes on where this one was: what a client does that lost its connection.
     pub async fn reconnect(self, consortium: &Consortium, address: SocketAddr) -> Result<Self, Failed> {
-        let mut next = Self::connect(consortium, self.index, address).await?;
+        let mut next = Self::connect_with(consortium, self.index, address, self.kept).await?;
         next.participant = self.participant;
         (next.round, next.attempt, next.masked, next.masking) =
             (self.round, self.attempt, self.masked, self.masking);
@@ -180,6 +211,7 @@ impl Member {
                 Heard::Goodbye(goodbye) => return Err(Failed(goodbye.code)),
                 // It keeps nothing of others and asks nothing of them: all members here are as new as it is.
                 Heard::StateQueries(_) | Heard::StateStatements(_) => {}
+                Heard::ReleasesWanted(wanted) => self.give_back(wanted.from_round),
                 Heard::Welcome(_) | Heard::Receipt(_) | Heard::JobEnded(_) => {}
             }
         }
@@ -190,6 +222,10 @@ impl Member {
         if (announcement.round, announcement.attempt) == (self.round, self.attempt) {
             return Ok(());
         }
+        if (announcement.round, announcement.attempt) < (self.round, self.attempt) {
+            let (round, attempt) = (announcement.round, announcement.attempt);
+            return Err(Failed(format!("attempt {round}.{attempt} was announced again")));
+        }
         let facts = Arc::new(announcement.facts(&self.roster, &self.plan).map_err(failed)?);
         let ledger = LedgerHead { length: 0, salted_head: Digest([7; 32]) };
         let me = Position(self.index as u16);
@@ -198,6 +234,7 @@ impl Member {
         let (participant, body) = started.map_err(failed)?;
         (self.participant, self.masked) = (participant, None);
         (self.round, self.attempt) = (announcement.round, announcement.attempt);
+        self.kept.newest = Some(signed.clone());
         self.say(self.body(Step::Advertise, body)).await
     }
 
@@ -268,6 +305,34 @@ impl Member {
                 Said::AttemptEnded(code) => return Err(Failed(format!("the attempt ended: {code}"))),
             }
         }
+    }
+
+    /// Keeps a published round, as a client does when it has applied it.
+    pub async fn keep(&mut self, round: u32) -> Result<(), Failed> {
+        let mut parts = self.client.releases(ReleasesRequest { from_round: round }).await?.into_inner();
+        let mut kept: Option<(wire::SignedReleaseHead, Vec<u8>)> = None;
+        while let Some(part) = parts.message().await? {
+            match (part.kind, &mut kept) {
+                (Some(release_part::Kind::Head(head)), None) => kept = Some((head, Vec::new())),
+                (Some(release_part::Kind::Sum(bytes)), Some((_, sum))) => sum.extend_from_slice(&bytes),
+                _ => break,
+            }
+        }
+        let (head, sum) = kept.ok_or_else(|| Failed(format!("round {round} is not published")))?;
+        self.kept.releases.push((round, head, sum));
+        Ok(())
+    }
+
+    /// Gives kept releases back, from a round on.
+    fn give_back(&self, from_round: u32) {
+        let kept = self.kept.releases.clone().into_iter().filter(move |(round, ..)| *round >= from_round);
+        let parts = kept.flat_map(|(_, head, sum)| {
+            let sum: Vec<_> = sum.chunks(50_000).map(|part| release_part::Kind::Sum(part.to_vec())).collect();
+            [release_part::Kind::Head(head)].into_iter().chain(sum)
+        });
+        let parts: Vec<_> = parts.map(|kind| wire::ReleasePart { kind: Some(kind) }).collect();
+        let mut client = self.client.clone();
+        tokio::spawn(async move { client.restore(iter(parts)).await });
     }
 
     /// Reads the published sum of a round; its packed bytes.

@@ -9,4 +9,4 @@ mod member;
 
 pub use consortium::{Consortium, Shape};
 pub use dial::{Wire, channel, tls};
-pub use member::{Failed, Member, Said, expected_sum, update};
+pub use member::{Failed, Kept, Member, Said, expected_sum, update};

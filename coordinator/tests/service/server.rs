@@ -20,6 +20,7 @@ pub(crate) struct Server {
     folder: tempfile::TempDir,
     program: Vec<String>,
     child: Child,
+    starts: usize,
 }
 
 impl Server {
@@ -35,7 +36,7 @@ impl Server {
         consortium.write(folder.path(), "127.0.0.1:0".parse().unwrap(), limits);
         let child = spawn(&program, &folder);
         let address = "127.0.0.1:1".parse().unwrap();
-        let mut server = Self { consortium, address, folder, program, child };
+        let mut server = Self { consortium, address, folder, program, child, starts: 1 };
         server.listening(1);
         server
     }
@@ -43,7 +44,8 @@ impl Server {
     /// Starts the process again in the same folder, on another port.
     pub(crate) fn again(&mut self) {
         self.child = spawn(&self.program, &self.folder);
-        self.listening(2);
+        self.starts += 1;
+        self.listening(self.starts);
     }
 
     fn listening(&mut self, times: usize) {

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     codec::{CodecError, Reader, Writer},
+    digest::Digest,
     group::{KeyPair, scalar_from_bytes},
     mask::{MaskSeed, Sign},
     protocol::Unmasking,
@@ -61,6 +62,12 @@ impl Revealed {
     /// The survivors, sorted: whose vectors the sum is of.
     pub fn survivors(&self) -> &[Position] {
         &self.published.votes.ballot().survivors
+    }
+
+    /// Whether a survivor's signed header commits to chunks with these digests, in this order: for an auditor who was given its
+    /// masked vector.
+    pub fn commits_to(&self, survivor: Position, chunks: &[Digest]) -> bool {
+        self.published.headers.commits_to(survivor, chunks)
     }
 
     /// The attempt's public facts.

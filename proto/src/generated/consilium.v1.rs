@@ -26,7 +26,7 @@ pub mod client_message {
 pub struct CoordinatorMessage {
     #[prost(
         oneof = "coordinator_message::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
     )]
     pub kind: ::core::option::Option<coordinator_message::Kind>,
 }
@@ -56,12 +56,14 @@ pub mod coordinator_message {
         StateQueries(super::StateQueries),
         #[prost(message, tag = "11")]
         StateStatements(super::StateStatements),
+        #[prost(message, tag = "12")]
+        ReleasesWanted(super::ReleasesWanted),
     }
 }
 /// First message of a session.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hello {
-    /// Version of this contract; 2. Another value is refused with Goodbye.
+    /// Version of this contract; 3, and 2 is still served. Another value is refused with Goodbye.
     #[prost(uint32, tag = "1")]
     pub protocol_version: u32,
     /// Digest of the roster text the client verified.
@@ -76,6 +78,10 @@ pub struct Hello {
     /// Version of the client's software, for the operator's table only; at most 32 characters.
     #[prost(string, tag = "5")]
     pub software: ::prost::alloc::string::String,
+    /// The newest announcement of this plan that the client has accepted, as the coordinator signed it; absent: none yet. A
+    /// coordinator whose state is older goes on behind it. Since version 3.
+    #[prost(message, optional, tag = "8")]
+    pub newest: ::core::option::Option<SignedAnnouncement>,
 }
 /// Answer to Hello.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -279,6 +285,20 @@ pub struct Evaluation {
     /// Examples evaluated; a public number of a public test set.
     #[prost(uint32, tag = "5")]
     pub examples: u32,
+}
+/// The coordinator's state is older than the client's: please send the releases from this round on, with Restore. Since
+/// version 3.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleasesWanted {
+    /// First round wanted.
+    #[prost(uint32, tag = "1")]
+    pub from_round: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RestoreReceipt {
+    /// Releases that were taken.
+    #[prost(uint32, tag = "1")]
+    pub taken: u32,
 }
 /// The round is done and its sum published.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -536,6 +556,29 @@ pub mod aggregation_client {
                 .insert(GrpcMethod::new("consilium.v1.Aggregation", "Releases"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Published sums that a client has kept, in order from the round that the coordinator asked for with ReleasesWanted: how a
+        /// coordinator that lost the end of its state gets it back. Since version 3.
+        pub async fn restore(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::ReleasePart>,
+        ) -> std::result::Result<tonic::Response<super::RestoreReceipt>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/consilium.v1.Aggregation/Restore",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("consilium.v1.Aggregation", "Restore"));
+            self.inner.client_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -579,6 +622,12 @@ pub mod aggregation_server {
             &self,
             request: tonic::Request<super::ReleasesRequest>,
         ) -> std::result::Result<tonic::Response<Self::ReleasesStream>, tonic::Status>;
+        /// Published sums that a client has kept, in order from the round that the coordinator asked for with ReleasesWanted: how a
+        /// coordinator that lost the end of its state gets it back. Since version 3.
+        async fn restore(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::ReleasePart>>,
+        ) -> std::result::Result<tonic::Response<super::RestoreReceipt>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct AggregationServer<T> {
@@ -795,6 +844,51 @@ pub mod aggregation_server {
                     };
                     Box::pin(fut)
                 }
+                "/consilium.v1.Aggregation/Restore" => {
+                    #[allow(non_camel_case_types)]
+                    struct RestoreSvc<T: Aggregation>(pub Arc<T>);
+                    impl<
+                        T: Aggregation,
+                    > tonic::server::ClientStreamingService<super::ReleasePart>
+                    for RestoreSvc<T> {
+                        type Response = super::RestoreReceipt;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::ReleasePart>>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Aggregation>::restore(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RestoreSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -834,6 +928,145 @@ pub mod aggregation_server {
     impl<T> tonic::server::NamedService for AggregationServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignedAuditEntry {
+    /// An encoded AuditEntry, exactly the bytes that were signed.
+    #[prost(bytes = "vec", tag = "1")]
+    pub entry: ::prost::alloc::vec::Vec<u8>,
+    /// The coordinator's Ed25519 signature over them and the plan's digest, 64 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuditEntry {
+    /// Place in the log: 1, 2, 3, …
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    /// Hash of the entry before, signature included; in the first one, of the roster's and the plan's digests.
+    #[prost(bytes = "vec", tag = "2")]
+    pub before: ::prost::alloc::vec::Vec<u8>,
+    /// When it was written, by the coordinator's clock, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+    /// Version of the roster, and its digest.
+    #[prost(uint32, tag = "4")]
+    pub roster_version: u32,
+    #[prost(bytes = "vec", tag = "5")]
+    pub roster_digest: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "6")]
+    pub plan_digest: ::prost::alloc::vec::Vec<u8>,
+    /// The attempt that it is about; in an act or a checkpoint, the round that was under way or is meant.
+    #[prost(uint32, tag = "7")]
+    pub round: u32,
+    #[prost(uint32, tag = "8")]
+    pub attempt: u32,
+    /// Attempts of which a masked byte may have left a client, so far: the plan and this number give ε.
+    #[prost(uint64, tag = "9")]
+    pub debited: u64,
+    /// ε of that many attempts against the coordinator with the tolerated colluders, and against everybody else together; absent
+    /// when it was not computed yet. Infinite where nothing bounds it.
+    #[prost(double, optional, tag = "10")]
+    pub epsilon: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "11")]
+    pub epsilon_local: ::core::option::Option<f64>,
+    /// Name and version of the software that wrote it.
+    #[prost(string, tag = "12")]
+    pub software: ::prost::alloc::string::String,
+    #[prost(oneof = "audit_entry::What", tags = "16, 17, 18, 19, 20")]
+    pub what: ::core::option::Option<audit_entry::What>,
+}
+/// Nested message and enum types in `AuditEntry`.
+pub mod audit_entry {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum What {
+        #[prost(message, tag = "16")]
+        Released(super::AuditedRelease),
+        #[prost(message, tag = "17")]
+        Failed(super::AuditedFailure),
+        #[prost(message, tag = "18")]
+        Act(super::AuditedAct),
+        #[prost(message, tag = "19")]
+        Checkpoint(super::AuditedCheckpoint),
+        #[prost(message, tag = "20")]
+        Resumed(super::AuditedResumption),
+    }
+}
+/// A sum was published.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditedRelease {
+    /// The attempt's invitation; absent where the release came back from a client, to a coordinator that had lost it.
+    #[prost(message, optional, tag = "1")]
+    pub announcement: ::core::option::Option<SignedAnnouncement>,
+    /// SHA-256 of the encoded ReleaseHead.
+    #[prost(bytes = "vec", tag = "2")]
+    pub head_digest: ::prost::alloc::vec::Vec<u8>,
+    /// SHA-256 of the head's evidence: adverts, deals, the survivors' headers, the votes, the reconstructed secrets.
+    #[prost(bytes = "vec", tag = "3")]
+    pub evidence_digest: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    pub sum_digest: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "5")]
+    pub adapter_before: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "6")]
+    pub adapter_after: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "7")]
+    pub optimizer_after: ::prost::alloc::vec::Vec<u8>,
+    /// Organizations in the sum, each with the version of its software as it said it: "id version".
+    #[prost(string, repeated, tag = "8")]
+    pub versions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// An attempt ended without a sum.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditedFailure {
+    /// The attempt's invitation; absent when it came to none.
+    #[prost(message, optional, tag = "1")]
+    pub announcement: ::core::option::Option<SignedAnnouncement>,
+    /// Why, from the fixed list in the manual.
+    #[prost(string, tag = "2")]
+    pub code: ::prost::alloc::string::String,
+    /// Organizations that evidence convicts.
+    #[prost(string, repeated, tag = "3")]
+    pub culprits: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Something that an operator did.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditedAct {
+    /// Who.
+    #[prost(string, tag = "1")]
+    pub by: ::prost::alloc::string::String,
+    /// What, exactly the bytes that this person signed.
+    #[prost(bytes = "vec", tag = "2")]
+    pub act: ::prost::alloc::vec::Vec<u8>,
+    /// The person's Ed25519 signature over them and the plan's digest, 64 bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+}
+/// A quorum of organizations agreed on where the job stood, so that sums up to there need not be kept.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditedCheckpoint {
+    /// The text that they signed.
+    #[prost(string, tag = "1")]
+    pub text: ::prost::alloc::string::String,
+    /// Their signatures, a line each.
+    #[prost(string, tag = "2")]
+    pub signatures: ::prost::alloc::string::String,
+}
+/// A coordinator that had lost the end of its state went on from what its clients hold.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditedResumption {
+    /// The last round and attempt that it found in its own state; 0 when that was empty.
+    #[prost(uint32, tag = "1")]
+    pub kept_round: u32,
+    #[prost(uint32, tag = "2")]
+    pub kept_attempt: u32,
+    /// The last round whose release came from a client, and the newest attempt that one has seen.
+    #[prost(uint32, tag = "3")]
+    pub released_round: u32,
+    #[prost(uint32, tag = "4")]
+    pub seen_round: u32,
+    #[prost(uint32, tag = "5")]
+    pub seen_attempt: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatusRequest {}
@@ -923,6 +1156,9 @@ pub struct MemberStatus {
     pub refusal: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]
     pub software: ::prost::alloc::string::String,
+    /// Version of the wire contract that it speaks; 0: it never came.
+    #[prost(uint32, tag = "20")]
+    pub protocol_version: u32,
 }
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct Privacy {

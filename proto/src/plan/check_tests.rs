@@ -58,6 +58,8 @@ fn good() -> Plan {
         },
         retries: Retries { max_attempts: 2 },
         hours: Vec::new(),
+        retention: None,
+        data: Vec::new(),
         adapter: Adapter {
             mode: AdapterMode::Ffa,
             rank: 1,

@@ -1,5 +1,7 @@
 //! What follows from a plan's numbers, checked with the arithmetic shown.
 
+use std::collections::BTreeSet;
+
 use consilium_crypto::{
     encoding,
     privacy::{Composition, PrivacyError, Step},
@@ -176,6 +178,21 @@ fn ranges(plan: &Plan) -> Result<(), PlanError> {
         within(field, seconds, 1, 604_800)?;
     }
     within("deadlines.grace_s", d.grace_s, 0, 3600)?;
+    let mut declared = BTreeSet::new();
+    for data in &plan.data {
+        let plain = |text: &str| text.chars().count() <= 1000 && !text.chars().any(char::is_control);
+        let fits = !data.description.is_empty() && plain(&data.description) && plain(&data.basis);
+        rule(fits, "data", &data.organization, || {
+            "its description must have 1 to 1,000 characters and its basis at most as many, on one line each"
+                .into()
+        })?;
+        rule(declared.insert(&data.organization), "data", &data.organization, || {
+            "it is declared twice; put both into one description".into()
+        })?;
+    }
+    if let Some(retention) = &plan.retention {
+        within("retention.masked_inputs_h", retention.masked_inputs_h, 1, 87_600)?;
+    }
     let p = &plan.privacy;
     let positive = |x: f64| x.is_finite() && x > 0.0;
     let above = |field, value: f64| rule(positive(value), field, &value, || "it must be above 0".into());

@@ -32,8 +32,8 @@ pub use derived::{Derived, Guarantees};
 pub use hours::{Hours, TimeOfDay, Window, common_window};
 pub use repair::{Change, Proposal};
 pub use sections::{
-    Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Local, Model, Optimizer, Pooling, Privacy,
-    PrivacyUnit, Retries, Task, TaskKind, Tensor,
+    Adapter, AdapterMode, Cohort, DataDeclaration, Deadlines, Encoding, Evaluation, Local, Model, Optimizer,
+    Pooling, Privacy, PrivacyUnit, Retention, Retries, Task, TaskKind, Tensor,
 };
 pub use start::MAX_START_BYTES;
 pub use targets::{Matcher, TargetModules};
@@ -82,6 +82,12 @@ pub struct Plan {
     /// When organizations take part, where they say so; checked for a window in common.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hours: Vec<Hours>,
+    /// How long masked inputs are kept; absent: they go with the release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+    /// What organizations declare about their data, where they do; at most one each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data: Vec<DataDeclaration>,
     /// Which tensors are trained.
     pub adapter: Adapter,
 }
@@ -222,6 +228,10 @@ impl Plan {
         })?;
         let strange = plan.hours.iter().find(|hours| roster.organization(&hours.organization).is_none());
         rule(strange.is_none(), "hours", &strange.map_or(String::new(), Hours::to_string), || {
+            "it must be of one of the roster's organizations".into()
+        })?;
+        let strange = plan.data.iter().find(|data| roster.organization(&data.organization).is_none());
+        rule(strange.is_none(), "data", &strange.map_or("", |data| data.organization.as_str()), || {
             "it must be of one of the roster's organizations".into()
         })?;
         let document = roster.document();

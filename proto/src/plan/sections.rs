@@ -326,3 +326,27 @@ pub struct Retries {
     /// Attempts a round may take, the first included.
     pub max_attempts: u32,
 }
+
+/// How long the coordinator keeps what only an auditor needs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Hours for which the masked inputs of a released round are kept, 1 to 87,600: so long can anybody who is given them
+    /// recompute its sum. Each round costs the cohort's uploads in disk space meanwhile. Without this section they are
+    /// dropped with the release.
+    pub masked_inputs_h: u32,
+}
+
+/// What an organization says about the data it trains on. Nobody else can check it; with the plan it is signed, and it stands in
+/// the manifest of every adapter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataDeclaration {
+    /// Whose data.
+    pub organization: Id,
+    /// What they are and where they come from, 1 to 1,000 characters of plain text: "discharge letters, cardiology, 2019-2024".
+    pub description: String,
+    /// On what ground they are used, at most 1,000 characters: a law, a consent, an ethics vote.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub basis: String,
+}

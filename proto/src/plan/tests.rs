@@ -78,6 +78,8 @@ pub(crate) fn plan(unit: PrivacyUnit) -> Plan {
         },
         retries: Retries { max_attempts: 2 },
         hours: Vec::new(),
+        retention: None,
+        data: Vec::new(),
         adapter: Adapter {
             mode: AdapterMode::Ffa,
             rank: 1,

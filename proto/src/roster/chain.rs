@@ -140,6 +140,9 @@ pub struct Changes {
     pub removed: Vec<Id>,
     /// The coordinator's new entry.
     pub coordinator: Option<Party>,
+    /// The keys that the coordinator may change to. A new entry for the coordinator that is the old `coordinator_next` leaves
+    /// none behind.
+    pub coordinator_next: Option<Party>,
     /// Operators to take in or replace.
     pub operators: Vec<Party>,
     /// Another quorum; by default it is recomputed if the number of organizations changes.
@@ -175,6 +178,10 @@ pub fn propose(newest: &VerifiedRoster, changes: Changes) -> Result<Roster, Rost
     changes.organizations.into_iter().for_each(|party| put(&mut next.organizations, party));
     changes.operators.into_iter().for_each(|party| put(&mut next.operators, party));
     next.coordinator = changes.coordinator.unwrap_or(next.coordinator);
+    next.coordinator_next = changes.coordinator_next.or(next.coordinator_next);
+    if next.coordinator_next.as_ref().is_some_and(|party| party.tls_key == next.coordinator.tls_key) {
+        next.coordinator_next = None;
+    }
     for (id, day) in changes.extended {
         let mut parties = next.organizations.iter_mut().chain(&mut next.operators);
         let found = parties.find(|party| party.id == id);

@@ -46,6 +46,10 @@ pub struct Roster {
     pub quorum: usize,
     /// The coordinator's keys.
     pub coordinator: Party,
+    /// Keys that the coordinator changes to without a new version, should the present ones be lost with its machine. They are
+    /// kept elsewhere until then, and count from the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coordinator_next: Option<Party>,
     /// The member organizations.
     #[serde(rename = "organization")]
     pub organizations: Vec<Party>,
@@ -144,6 +148,22 @@ impl Roster {
                     "tls_key",
                     &party.id,
                     "another party lists the same key; every party needs its own",
+                );
+            }
+        }
+        if let Some(next) = &self.coordinator_next {
+            if next.id != self.coordinator.id {
+                return rule(
+                    "coordinator_next",
+                    &next.id,
+                    "it must be the coordinator's id; make the keys with `consilium keygen --id` and that id",
+                );
+            }
+            if !keys.insert(next.signing_key) || !tls.insert(next.tls_key) {
+                return rule(
+                    "coordinator_next",
+                    &next.id,
+                    "a key is listed twice; the next keys must be new ones",
                 );
             }
         }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use consilium_crypto::{digest::Digest, sign::VerifyingKey};
+use consilium_crypto::{
+    digest::Digest,
+    sign::{BadSignature, Signature, VerifyingKey, verify_digest},
+};
 use jiff::civil::Date;
 use thiserror::Error;
 
@@ -114,6 +117,30 @@ impl VerifiedRoster {
     /// The coordinator's entry.
     pub fn coordinator(&self) -> &Party {
         &self.roster.coordinator
+    }
+
+    /// The coordinator's entry, and that of the keys it may change to.
+    pub fn coordinator_keys(&self) -> impl Iterator<Item = &Party> {
+        [&self.roster.coordinator].into_iter().chain(&self.roster.coordinator_next)
+    }
+
+    /// Checks that the coordinator signed a body, with its present or its next key.
+    ///
+    /// # Errors
+    ///
+    /// [`BadSignature`].
+    pub fn coordinator_signed(
+        &self,
+        what: &'static str,
+        ctx: &Digest,
+        body: &[u8],
+        signature: &Signature,
+    ) -> Result<(), BadSignature> {
+        let body = Digest::of(body);
+        let by = |party: &Party| {
+            verify_digest(&party.signing_key, what, ctx, party.id.as_str(), &body, signature).is_ok()
+        };
+        if self.coordinator_keys().any(by) { Ok(()) } else { Err(BadSignature { what }) }
     }
 
     /// An organization's entry.

@@ -325,8 +325,8 @@ pub(crate) fn store_event_seeds() -> Vec<Vec<u8>> {
         Event::Accepted { from: id(), step: 2, body: vec![9; 30] },
         Event::Stored { from: id(), bytes: 1 << 40 },
         Event::Closed { step: 3 },
-        Event::Released { survivors: world().plan.cohort().to_vec() },
-        Event::Failed { code: "too-few".into(), culprits: vec![id()] },
+        Event::Released { survivors: world().plan.cohort().to_vec(), logged: None },
+        Event::Failed { code: "too-few".into(), culprits: vec![id()], logged: None },
         Event::Evaluated(wire::Evaluation { round: 3, loss: 0.5, ..Default::default() }),
     ]
     .iter()

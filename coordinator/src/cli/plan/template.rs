@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 
 use consilium_proto::{
     ids::Id,
-    plan::{AdapterMode, Hours, Local, Optimizer, Pooling, PrivacyUnit, TargetModules, TaskKind},
+    plan::{
+        AdapterMode, DataDeclaration, Hours, Local, Optimizer, Pooling, PrivacyUnit, Retention,
+        TargetModules, TaskKind,
+    },
 };
 use serde::Deserialize;
 
@@ -37,6 +40,10 @@ pub(super) struct Template {
     retries: RetriesPart,
     #[serde(default)]
     hours: Vec<Hours>,
+    #[serde(default)]
+    retention: Option<Retention>,
+    #[serde(default)]
+    data: Vec<DataDeclaration>,
     adapter: AdapterPart,
 }
 

@@ -52,6 +52,9 @@ pub(in crate::cli) struct Propose {
     /// The coordinator's new party.toml.
     #[arg(long, value_name = "PARTY")]
     coordinator: Option<PathBuf>,
+    /// party.toml of the keys that the coordinator may change to next.
+    #[arg(long, value_name = "PARTY")]
+    coordinator_next: Option<PathBuf>,
     /// party.toml files of operators that come in, or whose keys are replaced.
     #[arg(long = "operator", value_name = "PARTY", num_args = 1..)]
     operators: Vec<PathBuf>,
@@ -81,6 +84,7 @@ impl Propose {
             organizations: all(&self.organizations)?,
             removed: self.remove,
             coordinator: self.coordinator.as_deref().map(read_party).transpose()?,
+            coordinator_next: self.coordinator_next.as_deref().map(read_party).transpose()?,
             operators: all(&self.operators)?,
             quorum: self.quorum,
             extended: self.extend,

@@ -64,6 +64,10 @@ pub(super) struct Build {
     /// The coordinator's party.toml.
     #[arg(long, value_name = "PARTY")]
     coordinator: PathBuf,
+    /// party.toml of keys that the coordinator may change to, made with its id and kept elsewhere: should its machine be lost,
+    /// another goes on with them and no roster has to be signed.
+    #[arg(long, value_name = "PARTY")]
+    coordinator_next: Option<PathBuf>,
     /// The organizations' party.toml files, three or more.
     #[arg(long = "organization", value_name = "PARTY", required = true, num_args = 1..)]
     organizations: Vec<PathBuf>,
@@ -97,6 +101,7 @@ impl Build {
             previous: None,
             quorum: self.quorum.unwrap_or(2 * organizations.len() / 3 + 1),
             coordinator: read_party(&self.coordinator)?,
+            coordinator_next: self.coordinator_next.as_deref().map(read_party).transpose()?,
             organizations,
             operators: all(&self.operators)?,
             plan_signers: all(&self.plan_signers)?.into_iter().map(signer).collect(),

@@ -6,9 +6,11 @@
 //! the transaction that names its digest; a file without a row means nothing and is written over.
 
 mod events;
+pub mod migration;
 mod opening;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::{
     fs::{DirBuilder, File},
@@ -28,6 +30,8 @@ use super::{
     EachEvent, EventRecord, NewEvent, ReleaseHead, ReleaseRow, Store, StoreError, StoredJob, inputs::Inputs,
 };
 use crate::files::{folder_of, replace, sync_folder};
+pub(crate) use view::copy_database;
+pub use view::{Ended, StoreView};
 
 /// A store in a folder of its own.
 pub struct SqliteStore {
@@ -37,8 +41,8 @@ pub struct SqliteStore {
     plan: Digest,
     /// Of the last event.
     last: (u64, Digest),
-    /// Held as long as the store is open.
-    lock: File,
+    /// Held as long as the store is open; none in a view.
+    lock: Option<File>,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -53,7 +57,7 @@ impl std::fmt::Debug for SqliteStore {
 impl Drop for SqliteStore {
     /// Closing the file is not enough: a process that is just being spawned holds a copy of it until it executes.
     fn drop(&mut self) {
-        let _ = self.lock.unlock();
+        let _ = self.lock.as_ref().map(File::unlock);
     }
 }
 
@@ -72,15 +76,12 @@ impl SqliteStore {
         std::fs::create_dir_all(&sums).map_err(|e| wrong(&sums, "made", e))?;
         let inputs = Inputs::open(folder, job.input)?;
         remove_unfinished(&sums).map_err(|e| wrong(&sums, "read", e))?;
-        let database = connect(folder, job).map_err(|e| match e {
-            Trouble::Database(e) => StoreError::database(folder, &e),
-            Trouble::Refused(e) => e,
-        })?;
+        let database = connect(folder, job).map_err(|trouble| trouble.at(folder))?;
         for path in [folder, folder_of(folder)] {
             sync_folder(path).map_err(|e| wrong(path, "synced", e))?;
         }
         let last = last_event(&database, job.plan).map_err(|e| StoreError::database(folder, &e))?;
-        Ok(Self { place: folder.to_owned(), database, inputs, plan: job.plan, last, lock })
+        Ok(Self { place: folder.to_owned(), database, inputs, plan: job.plan, last, lock: Some(lock) })
     }
 
     /// How many events the store holds.

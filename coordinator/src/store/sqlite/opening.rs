@@ -14,8 +14,10 @@ use crate::{
     store::{InputLayout, StoreError, StoredJob},
 };
 
-/// Format of the folder and of the tables, in `PRAGMA user_version`.
-const FORMAT: i64 = 1;
+/// Format of the folder and of the tables, in `PRAGMA user_version`. Since 2 there are entries of the signed log among the events.
+pub(super) const FORMAT: i64 = 2;
+/// The format before, which can be read, and migrated from.
+pub(super) const FORMAT_BEFORE: i64 = 1;
 /// "cons", in `PRAGMA application_id`.
 const APPLICATION: i64 = 0x636f_6e73;
 
@@ -33,6 +35,11 @@ const TABLES: &str = "
         body     BLOB NOT NULL,
         at_ms    BIGINT NOT NULL,
         link     BLOB NOT NULL
+    );
+    CREATE TABLE migration (
+        from_format BIGINT NOT NULL,
+        sequence    BIGINT NOT NULL,
+        at_ms       BIGINT NOT NULL
     );
     CREATE TABLE release (
         round      BIGINT PRIMARY KEY,
@@ -71,6 +78,16 @@ pub(super) enum Trouble {
     Refused(StoreError),
 }
 
+impl Trouble {
+    /// With the store's folder put to it.
+    pub(super) fn at(self, folder: &Path) -> StoreError {
+        match self {
+            Self::Database(error) => StoreError::database(folder, &error),
+            Self::Refused(error) => error,
+        }
+    }
+}
+
 impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Self {
         Self::Database(error)
@@ -79,16 +96,9 @@ impl From<rusqlite::Error> for Trouble {
 
 pub(super) fn connect(folder: &Path, job: &StoredJob) -> Result<Connection, Trouble> {
     let mut database = Connection::open(folder.join("job.sqlite"))?;
-    let format: i64 = database.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let application: i64 = database.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    let empty = (format, application) == (0, 0);
-    if !empty && application != APPLICATION {
-        let what = format!("{} is not a coordinator's store", folder.join("job.sqlite").display());
-        return Err(Trouble::Refused(StoreError::Corrupt { what }));
-    }
-    if !empty && format != FORMAT {
-        let place = folder.to_owned();
-        return Err(Trouble::Refused(StoreError::Format { place, found: format, known: FORMAT }));
+    let empty = numbers(&database)? == (0, 0);
+    if !empty {
+        check(&database, folder, &[FORMAT])?;
     }
     database.pragma_update(None, "journal_mode", "WAL")?;
     database.pragma_update(None, "synchronous", "FULL")?;
@@ -103,6 +113,29 @@ pub(super) fn connect(folder: &Path, job: &StoredJob) -> Result<Connection, Trou
     }
     same_job(&database, folder, job)?;
     Ok(database)
+}
+
+/// Format and application id.
+fn numbers(database: &Connection) -> rusqlite::Result<(i64, i64)> {
+    let number = |name| database.pragma_query_value(None, name, |row| row.get(0));
+    Ok((number("user_version")?, number("application_id")?))
+}
+
+/// The format, if it is a store and of one of these.
+pub(super) fn check(database: &Connection, folder: &Path, known: &[i64]) -> Result<i64, Trouble> {
+    let (format, application) = numbers(database)?;
+    if application != APPLICATION {
+        let what = format!("{} is not a coordinator's store", folder.join("job.sqlite").display());
+        return Err(Trouble::Refused(StoreError::Corrupt { what }));
+    }
+    if known.contains(&format) {
+        return Ok(format);
+    }
+    let place = folder.to_owned();
+    Err(Trouble::Refused(match format {
+        FORMAT_BEFORE => StoreError::Before { place, found: format, known: FORMAT },
+        _ => StoreError::Format { place, found: format, known: FORMAT },
+    }))
 }
 
 /// All in one transaction: a store is either not made yet or whole.
@@ -123,7 +156,7 @@ fn create(database: &mut Connection, job: &StoredJob) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn same_job(database: &Connection, folder: &Path, job: &StoredJob) -> Result<(), Trouble> {
+pub(super) fn same_job(database: &Connection, folder: &Path, job: &StoredJob) -> Result<(), Trouble> {
     let (plan, chunk, total): (Vec<u8>, i64, i64) =
         database.query_row("SELECT plan, chunk_bytes, total_bytes FROM job", [], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))

@@ -47,3 +47,19 @@ fn a_full_disk_loses_nothing_and_takes_nothing_by_halves() {
         .unwrap();
     assert_eq!(bodies, [(1, vec![1]), (2, vec![4])]);
 }
+
+#[test]
+fn a_sum_that_does_not_fit_leaves_no_release() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = SqliteStore::open(folder.path(), &job()).unwrap();
+    let row = |sum| ReleaseRow { round: 1, head: vec![1], signature: vec![2], sum };
+    // A device that is always full, in the place where the sum is written first.
+    let beside = folder.path().join("sums/round-1.sum.new");
+    std::os::unix::fs::symlink("/dev/full", &beside).unwrap();
+    let error = store.put_release(&[event(vec![1])], &row(vec![7; 9000])).unwrap_err();
+    assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
+    assert_eq!((store.releases_from(1).unwrap(), store.events()), (vec![], 0));
+    let _ = std::fs::remove_file(&beside);
+    store.put_release(&[event(vec![1])], &row(vec![7; 9000])).unwrap();
+    assert_eq!(store.release(1).unwrap().unwrap().sum, vec![7; 9000]);
+}

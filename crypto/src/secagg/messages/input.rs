@@ -163,6 +163,11 @@ impl InputHeaders {
         self.headers.get(&position)
     }
 
+    /// Whether these are the digests that a survivor's header commits to.
+    pub(in crate::secagg) fn commits_to(&self, position: Position, chunks: &[Digest]) -> bool {
+        self.of(position).is_some_and(|header| chunk_root(chunks) == header.root)
+    }
+
     /// The survivors, by position.
     pub(in crate::secagg) fn survivors(&self) -> Vec<Position> {
         self.headers.keys().copied().collect()

@@ -99,6 +99,8 @@ impl Template {
             deadlines: self.deadlines.fill(),
             retries,
             hours: self.hours,
+            retention: self.retention,
+            data: self.data,
             adapter,
         };
         let derived = plan.derive().map_err(|e| Refusal::new(&plan, &e).to_string())?;

@@ -84,6 +84,14 @@ A template with every field. Lines that begin with # show a default; unknown fie
   # from = "08:00"                 # UTC
   # to = "18:00"                   # before from: the next day's
 
+  # [[data]]                       # what an organization declares about its data; stands in every adapter's manifest
+  # organization = "site-1"
+  # description = "discharge letters, cardiology, 2019 to 2024"
+  # basis = "ethics vote 12/2025"
+
+  # [retention]
+  # masked_inputs_h = 720          # kept so long for auditors, at the cost of disk space; by default not at all
+
 Where organizations send a change of weights (unit = "patient-local", "organization" or "none"), optimizer.kind is "fedavg"
 (with learning_rate alone) or "adam", and:
 
