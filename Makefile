@@ -39,6 +39,7 @@ doc: setup ## The documentation, warnings refused.
 bench: setup ## Measure what the product promises: a table, and target/bench/summary.json.
 	cargo bench --locked -p consilium-crypto --bench cost
 	cargo bench --locked -p consilium-coordinator --bench service
+	cargo bench --locked -p consilium-simulations --bench rounds
 
 deny: ## Advisories, licences and sources of every dependency (needs cargo-deny).
 	cargo deny check

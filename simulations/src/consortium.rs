@@ -161,7 +161,7 @@ fn plan(scenario: &Scenario, study: &Study, roster: Digest) -> Result<Plan, Refu
     };
     study.task.describe(&mut plan);
     let parameters = dimension(&plan);
-    plan.encoding.scale = scale(parameters, clip);
+    plan.encoding.scale = scale(parameters, clip).max(fine(scenario, clip));
     plan.privacy.local = unit.sends_deltas().then(|| local(scenario, parameters));
     // The width follows from the noise, which follows from the rest.
     let derived = plan.derive()?;
@@ -191,6 +191,21 @@ fn local(scenario: &Scenario, parameters: u32) -> Local {
         update_clip: Some(update_clip),
         update_scale: Some(scale(parameters, update_clip)),
     }
+}
+
+/// The power of two from `4·√h / (z·C)` on, with all organizations for `h`: one's share of the noise, `z·s·C/√h` or more, is then
+/// above the 2.5 ring units below which a sum of shares is not accounted for.
+fn fine(scenario: &Scenario, clip: f64) -> f64 {
+    let privacy = &scenario.privacy;
+    if matches!(privacy.unit, PrivacyUnit::None | PrivacyUnit::PatientLocal) {
+        return 1.0;
+    }
+    let least = 4.0 * f64::from(scenario.organizations).sqrt() / (privacy.noise_multiplier * clip);
+    let mut scale = 1.0;
+    while scale < least && scale < 1e9 {
+        scale *= 2.0;
+    }
+    scale
 }
 
 /// The power of two from `4·√d / C` on, at which rounding raises the sensitivity by about one percent.

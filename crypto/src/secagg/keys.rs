@@ -9,17 +9,10 @@ use crate::{
     digest::{Digest, Transcript},
     group::{KeyPair, PublicPoint},
     mask::{MaskSeed, Sign},
-    seal::SealKey,
     secret::Secret,
 };
 use alloc::vec::Vec;
 use curve25519_dalek::scalar::Scalar;
-
-/// The key under which `dealer` seals to `recipient`. `own` is either's key pair, `peer` the other's
-/// public half.
-pub(super) fn seal_key(route: &Route<'_>, own: &KeyPair, peer: &PublicPoint) -> SealKey {
-    SealKey::new(&own.agree(peer), &route.purpose())
-}
 
 /// From whom to whom a box goes, and in which exchange.
 pub(super) struct Route<'a> {

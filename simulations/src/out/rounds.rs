@@ -121,12 +121,11 @@ impl Rounds {
     /// As [`Rounds::attempt`].
     pub fn finish(&mut self, world: &World) -> Result<Option<Row>, TaskError> {
         let Some(Pending { last, attempts }) = self.pending.take() else { return Ok(None) };
-        let score = self.score(world, &last)?;
+        // What is computed for this row is no part of a round.
         let ended = Begun::now(world);
-        let begun = std::mem::replace(&mut self.begun, ended);
-        let ended = &self.begun;
+        let score = self.score(world, &last)?;
         let spent = self.guarantees(&world.consortium().plan);
-        Ok(Some(Row {
+        let row = Row {
             round: last.round,
             attempts,
             survivors: last.survivors.len(),
@@ -143,12 +142,14 @@ impl Rounds {
                 against_everybody_else: Some(spent.local),
             }),
             delta: spent.map(|spent| spent.delta),
-            bytes_up: ended.traffic.up - begun.traffic.up,
-            bytes_down: ended.traffic.down - begun.traffic.down,
-            virtual_seconds: ended.virtual_seconds - begun.virtual_seconds,
-            seconds: (ended.wall - begun.wall).as_secs_f64(),
-            cpu_seconds: ended.cpu - begun.cpu,
-        }))
+            bytes_up: ended.traffic.up - self.begun.traffic.up,
+            bytes_down: ended.traffic.down - self.begun.traffic.down,
+            virtual_seconds: ended.virtual_seconds - self.begun.virtual_seconds,
+            seconds: (ended.wall - self.begun.wall).as_secs_f64(),
+            cpu_seconds: ended.cpu - self.begun.cpu,
+        };
+        self.begun = Begun::now(world);
+        Ok(Some(row))
     }
 
     fn score(&self, world: &World, last: &RoundSummary) -> Result<Option<Score>, TaskError> {

@@ -8,11 +8,13 @@ use super::{Advert, Adverts, Attempt, Dealt, LedgerHead, Position, Refusal, Seat
 use crate::{
     digest::Digest,
     group::{BadPoint, KeyPair},
+    seal::SealKey,
     secagg::{
-        keys::{Route, seal_key},
+        keys::Route,
         messages::{Deal, DealHeader, header_body, own_advert},
         opening::{Opening, Place},
     },
+    secret::Secret,
     shamir::Polynomial,
     sign::SigningKey,
 };
@@ -104,7 +106,8 @@ impl Advertised {
         let header = header_body(&seat.attempt, seat.me, adverts.hash(), &tree.root(), key);
         let body = Deal::body(&header, &dealing.entries);
         let header = DealHeader { root: tree.root(), body: header };
-        Ok((Dealt { seat, keys, adverts, own: dealing.own, header }, body))
+        let Dealing { own, agreed, .. } = dealing;
+        Ok((Dealt { seat, keys, adverts, own, agreed, header }, body))
     }
 }
 
@@ -113,6 +116,8 @@ struct Dealing {
     entries: BTreeMap<Position, (Vec<u8>, crate::secagg::opening::Commitments)>,
     /// The dealer's share of its own secrets.
     own: Opening,
+    /// What the dealer's sealing key and each recipient's agree on. It seals the box that goes and opens the one that comes.
+    agreed: BTreeMap<Position, Secret<[u8; 32]>>,
 }
 
 fn deal(seat: &Seat, keys: &Keys, adverts: &Adverts, rng: &mut impl CryptoRng) -> Dealing {
@@ -121,12 +126,12 @@ fn deal(seat: &Seat, keys: &Keys, adverts: &Adverts, rng: &mut impl CryptoRng) -
     let mask = Polynomial::new(keys.mask.secret(), threshold, rng);
     let seed = Polynomial::new(keys.own.secret(), threshold, rng);
     let mut open = |recipient: Position| {
-        let salt = crate::secret::Secret::fill([0; 32], |salt| rng.fill_bytes(salt));
+        let salt = Secret::fill([0; 32], |salt| rng.fill_bytes(salt));
         let (mask, seed) = (mask.share(recipient.x()), seed.share(recipient.x()));
         Opening::new(mask.expose().as_bytes(), seed.expose().as_bytes(), salt.expose())
     };
     let own = open(*me);
-    let mut entries = BTreeMap::new();
+    let (mut entries, mut agreed) = (BTreeMap::new(), BTreeMap::new());
     for (recipient, advert) in adverts.iter() {
         let place = Place { attempt, dealer: *me, recipient };
         if recipient == *me {
@@ -140,11 +145,13 @@ fn deal(seat: &Seat, keys: &Keys, adverts: &Adverts, rng: &mut impl CryptoRng) -
             dealer: (*me, keys.seal.public()),
             recipient: (recipient, &advert.seal),
         };
-        let key = seal_key(&route, &keys.seal, &advert.seal);
-        let sealed = key.seal(opening.as_bytes(), &route.associated_data());
+        let shared = keys.seal.agree(&advert.seal);
+        let sealed =
+            SealKey::new(&shared, &route.purpose()).seal(opening.as_bytes(), &route.associated_data());
+        agreed.insert(recipient, shared);
         entries.insert(recipient, (sealed, opening.commitments(&place)));
     }
-    Dealing { entries, own }
+    Dealing { entries, own, agreed }
 }
 
 impl Dealt {

@@ -1,6 +1,6 @@
 //! Step 2: shares dealt.
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{
     Adverts, Position, Ready, Refusal, Seat, Step, advertised::Keys, holding::Holding, ledger_heads,
@@ -13,6 +13,7 @@ use crate::{
         messages::{DealHeader, DealHeaders, Parcel},
         opening::Opening,
     },
+    secret::Secret,
 };
 
 /// A client that has dealt its shares and waits for those dealt to it.
@@ -23,6 +24,8 @@ pub struct Dealt {
     pub(super) adverts: Adverts,
     /// The share of its own secrets.
     pub(super) own: Opening,
+    /// What its sealing key and each advertised one agree on.
+    pub(super) agreed: BTreeMap<Position, Secret<[u8; 32]>>,
     /// The header it signed.
     pub(super) header: DealHeader,
 }
@@ -34,7 +37,7 @@ impl Dealt {
     ///
     /// Checks D1 to D9 of the manual. [`Refusal::BadDeal`] carries a complaint.
     pub fn on_deals(self, delivery: &[u8]) -> Result<Ready, Refusal> {
-        let Self { seat, keys, adverts, own, header } = self;
+        let Self { seat, keys, adverts, own, agreed, header } = self;
         let attempt = &seat.attempt;
         let mut r = Reader::new(delivery);
         let headers = DealHeaders::verify(attempt, &adverts, &mut r)?;
@@ -50,7 +53,7 @@ impl Dealt {
 
         let mut openings = Vec::with_capacity(headers.dealers().len());
         for (dealer, parcel) in parcels {
-            let opening = receive(&seat, &keys, &adverts, &headers, dealer, &parcel)?;
+            let opening = receive(&seat, &keys, &adverts, &agreed, &headers, dealer, &parcel)?;
             openings.push((dealer, opening));
         }
         openings.push((seat.me, own));
@@ -72,12 +75,15 @@ fn receive(
     seat: &Seat,
     keys: &Keys,
     adverts: &Adverts,
+    agreed: &BTreeMap<Position, Secret<[u8; 32]>>,
     headers: &DealHeaders,
     dealer: Position,
     parcel: &Parcel<'_>,
 ) -> Result<Opening, Refusal> {
     let outsider = Refusal::Outsider { step: Step::Share, member: dealer };
-    let (Some(advert), Some(header)) = (adverts.of(dealer), headers.of(dealer)) else {
+    let (Some(advert), Some(header), Some(shared)) =
+        (adverts.of(dealer), headers.of(dealer), agreed.get(&dealer))
+    else {
         return Err(outsider);
     };
     if !parcel.is_under(&header.root, &seat.attempt, seat.me) {
@@ -89,7 +95,7 @@ fn receive(
         dealer: (dealer, &advert.seal),
         recipient: (seat.me, keys.seal.public()),
     };
-    open_parcel(&route, &keys.seal.agree(&advert.seal), parcel).map_err(|what| {
+    open_parcel(&route, shared, parcel).map_err(|what| {
         let complaint = complain(&route, &keys.seal, headers, parcel);
         Refusal::BadDeal { dealer, what, complaint }
     })
