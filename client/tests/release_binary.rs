@@ -7,4 +7,5 @@ fn the_binary_has_no_test_hooks() {
     let holds = |needle: &str| binary.windows(needle.len()).any(|window| window == needle.as_bytes());
     assert!(holds("train-began"), "the search itself works");
     assert!(!holds("CONSILIUM_TEST_TRAIN_MS"), "the binary was built with test hooks");
+    assert!(!holds("consilium/1/simulation"), "the binary holds a simulation's predictable randomness");
 }

@@ -109,6 +109,14 @@ fn a_second_run_in_one_folder_must_be_meant() {
     assert_eq!(sim(&words).status.code(), Some(0));
 }
 
+/// What the tests of the release binaries of client and coordinator look for, and must not find.
+#[test]
+fn predictable_randomness_can_be_seen_in_a_binary() {
+    let binary = fs::read(SIM).unwrap();
+    let needle = "consilium/1/simulation";
+    assert!(binary.windows(needle.len()).any(|window| window == needle.as_bytes()));
+}
+
 /// No file may pass this size: the kernel's answer is another error than a full disk's, and comes at the same place.
 #[test]
 fn a_disk_that_fills_leaves_whole_lines_and_a_clear_word() {
