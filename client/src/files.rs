@@ -163,6 +163,19 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     sync_folder(path)
 }
 
+/// Replaces a file by `bytes`, whole but not durably: a reader sees the old file or the new one; after a power cut it may be either, or
+/// neither. For what is only looked at.
+///
+/// # Errors
+///
+/// [`FileError::Io`].
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}.tmp", process::id()));
+    fs::write(&temporary, bytes).map_err(failed(&temporary, "write"))?;
+    fs::rename(&temporary, path).map_err(failed(path, "replace"))
+}
+
 /// Creates a file that only its owner can read, durably and with its mode set from the first byte on.
 ///
 /// # Errors

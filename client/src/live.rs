@@ -125,7 +125,7 @@ impl LiveFile {
         self.live.written = Timestamp::now();
         // Unwrap safety: plain fields serialize to JSON.
         let text = serde_json::to_string(&self.live).unwrap_or_default();
-        files::write_atomic(&self.path, text.as_bytes())?;
+        files::write_whole(&self.path, text.as_bytes())?;
         self.written = Some(self.live.clone());
         Ok(())
     }
