@@ -25,7 +25,8 @@ fn open(state: &Path, plan: &VerifiedPlan, ledger: &LedgerState, address: &str) 
 }
 
 async fn until(link: &mut Link, wanted: impl Fn(&LinkEvent) -> bool) {
-    while !wanted(&link.next().await.unwrap()) {}
+    let found = async { while !wanted(&link.next().await.unwrap()) {} };
+    tokio::time::timeout(Duration::from_secs(60), found).await.expect("it never happened");
 }
 
 /// Every kind of message that a client has, hello first.

@@ -1027,11 +1027,13 @@ fn whoever_is_halted_leaves_at_once_by_a_refusal_and_says_no_word_more() {
     assert_eq!(halt(&mut client, Some("stopped")), ["refuse stopped", "stop training"]);
     assert_declined(&client.announce(1, 2), "stopped");
 
-    let Through { mut client, mut others, effects, .. } = through(1, 1, 4);
+    let Through { mut client, mut others, effects, told } = through(1, 1, 4);
     let vote = said(effects.last().unwrap(), 4);
     let next = others.next(&client.consortium, &vote);
     assert_eq!(halt(&mut client, Some("left")), ["refuse left", "stop training"]);
     assert!(client.hear(Heard::Protocol(next)).is_empty(), "no answer, although it has voted");
+    let again = told.last().unwrap().clone();
+    assert!(client.hear(Heard::Protocol(again)).is_empty(), "and not its vote once more");
     client.session.handle(Input::Disconnected, &mut client.rng);
     client.connect(0);
     assert_declined(&client.announce(1, 1), "left");
