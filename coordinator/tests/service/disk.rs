@@ -82,7 +82,7 @@ async fn an_organization_that_leaves_everything_half_said_holds_little_memory() 
         for number in 0..12u32 {
             let stream = 2 * number + 1;
             said.extend(raw::frame(raw::HEADERS, raw::END_HEADERS, stream, &raw::call("Aggregation/Upload")));
-            let half = raw::message(190_000, &[7; 10_000]);
+            let half = raw::message(190_000, &[7; 5_000]);
             said.extend(raw::frame(raw::DATA, 0, stream, &half));
         }
         // Its oldest connections are closed as it opens more than four.
