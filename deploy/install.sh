@@ -25,6 +25,9 @@ while [ $# -gt 0 ]; do
   esac
 done
 case "$only" in '' | coordinator | client) ;; *) usage ;; esac
+case "$signers" in '' | /*) ;; *) signers=$PWD/$signers ;; esac
+case "$destdir" in '' | /*) ;; *) destdir=$PWD/$destdir ;; esac
+[ -z "$signers" ] || [ -r "$signers" ] || refuse "$signers cannot be read"
 
 cd "$here"
 if [ -n "$signers" ]; then
