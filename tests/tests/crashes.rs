@@ -11,7 +11,8 @@ use consilium_tests::{Shape, Trial};
 use serde_json::Value;
 
 /// What a client makes durable in a round, in order.
-const RECORDS: [&str; 7] = ["joined", "peers", "debit", "header", "voted", "answered", "kept"];
+const RECORDS: [&str; 9] =
+    ["announcement", "joined", "peers", "debit", "header", "voted", "answered", "release", "kept"];
 /// Whose client dies.
 const WHO: usize = 3;
 
@@ -89,7 +90,7 @@ fn die_everywhere(trial: &mut Trial, when: Option<&str>, records: &[String]) -> 
 /// Every kind of event that a round without faults has, with its step.
 fn expected(when: &str) -> BTreeSet<(String, u64, String)> {
     let steps = (1..=5).flat_map(|step| [("accepted", step), ("closed", step)]);
-    let others = [("opened", 0), ("stored", 0), ("released", 0), ("evaluated", 0)];
+    let others = [("opened", 0), ("stored", 0), ("released", 0), ("evaluated", 0), ("logged", 0)];
     steps.chain(others).map(|(kind, step)| (kind.to_owned(), step, when.to_owned())).collect()
 }
 
@@ -131,7 +132,7 @@ fn a_client_dies_just_before_and_just_after_every_record() {
 #[test]
 fn coordinator_and_client_die_together_at_every_event_and_record() {
     let mut trial = trial();
-    let places: Vec<_> = everywhere().into_iter().cycle().take(2 * 14).collect();
+    let places: Vec<_> = everywhere().into_iter().cycle().take(2 * 18).collect();
     let matrix = die_everywhere(&mut trial, Some("before"), &places);
     assert!(expected("before").is_subset(&matrix.places), "{:?}", matrix.places);
     let audit = trial.stop();
