@@ -100,7 +100,7 @@ fn events(store: &SqliteStore, audit: &mut Audit) -> Accepted {
                 let twice = accepted.insert((from.to_string(), attempt, step), Digest::of(&body));
                 assert_eq!(twice, None, "{from} was accepted twice in step {step} of {attempt:?}");
             }
-            Event::Released { survivors } => {
+            Event::Released { survivors, .. } => {
                 assert!(ended.insert(attempt), "{attempt:?} ended twice");
                 let survivors = survivors.iter().map(ToString::to_string).collect();
                 let twice = audit.released.insert(record.round, (record.attempt, survivors));
