@@ -8,7 +8,7 @@ SETUP := $(PYTHON) simulations/demo/setup.py
 LIBTORCH ?= $(shell $(SETUP) --print-libtorch)
 export LIBTORCH
 
-.PHONY: help setup build demo test lint doc deny bench clean-cache
+.PHONY: help setup build demo test lint doc deny bench soak bundle clean-cache
 
 help: ## List the commands.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,3 +43,11 @@ bench: setup ## Measure what the product promises: a table, and target/bench/sum
 
 deny: ## Advisories, licences and sources of every dependency (needs cargo-deny).
 	cargo deny check
+
+soak: setup ## 200 rounds under random faults, real processes on loopback: ten minutes (QUICK=1: less than one).
+	cargo build --release --locked -p consilium-tests --bins
+	cargo run --release --locked -q -p consilium-tests --bin soak -- $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED))
+
+bundle: build ## A signed archive and Debian packages that install with the network off (KEY=file, MODEL=folder).
+	$(PYTHON) deploy/bundle.py $(if $(KEY),--key $(KEY)) $(if $(MODEL),--model $(MODEL))
+	$(PYTHON) deploy/check.py

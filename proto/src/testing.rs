@@ -115,6 +115,7 @@ pub(crate) fn plan(roster: Digest, n: u32) -> Plan {
             vote_s: 30,
             unmask_s: 30,
             grace_s: 5,
+            upload_grace_s: None,
         },
         retries: Retries { max_attempts: 3 },
         hours: Vec::new(),

@@ -32,11 +32,30 @@ pub struct Shape {
     pub wait_s: u32,
     /// Records of each organization.
     pub records: usize,
+    /// Labels: three that are learnt, and as many more as it takes to make the masked vector long.
+    pub labels: usize,
+    /// Seconds that a closed connection is waited for.
+    pub grace_s: u32,
+    /// The same in the middle of an upload.
+    pub upload_grace_s: Option<u32>,
+    /// Privacy budget: more rounds spend more.
+    pub epsilon: f64,
+    /// Lines of the coordinator's `[limits]`.
+    pub limits: &'static str,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { rounds: 4, wait_s: 60, records: 120 }
+        Self {
+            rounds: 4,
+            wait_s: 60,
+            records: 120,
+            labels: 3,
+            grace_s: 1,
+            upload_grace_s: None,
+            epsilon: 50.0,
+            limits: "",
+        }
     }
 }
 
@@ -76,7 +95,7 @@ impl Consortium {
         let text = roster.to_text().expect("a roster");
         let plan = plan(fingerprint(Kind::Roster, &text), shape);
         let consortium = Self { folder, identities, plan, address: format!("127.0.0.1:{port}") };
-        consortium.write("labels.txt", &LABELS.join("\n"));
+        consortium.write("labels.txt", &consortium.plan.task.labels.join("\n"));
         consortium.sign(Kind::Roster, "roster.toml", &text);
         consortium.sign(Kind::Plan, "plan.toml", &consortium.plan.to_text().expect("a plan"));
         for identity in &consortium.identities {
@@ -93,7 +112,8 @@ impl Consortium {
             "coordinator.toml",
             &format!(
                 "listen = \"{address}\"\nidentity = \"coordinator.identity.toml\"\nroster = \"roster.toml\"\n\
-                 roster_pin = \"{pin}\"\nplan = \"plan.toml\"\nstate = \"coordinator\"\n"
+                 roster_pin = \"{pin}\"\nplan = \"plan.toml\"\nstate = \"coordinator\"\n[limits]\n{}\n",
+                shape.limits
             ),
         );
         consortium
@@ -101,8 +121,13 @@ impl Consortium {
 
     /// Writes a site's configuration, under a plan.
     pub fn configure(&self, site: usize, plan: &str) {
+        self.configure_at(site, plan, &self.address);
+    }
+
+    /// The same, with the coordinator at another address: that of a line to it.
+    pub fn configure_at(&self, site: usize, plan: &str, address: &str) {
         let roster = fs::read_to_string(self.path("roster.toml")).expect("the roster");
-        let (pin, address) = (fingerprint(Kind::Roster, &roster), &self.address);
+        let pin = fingerprint(Kind::Roster, &roster);
         let columns = "text_column = \"text\"\nlabel_column = \"label\"\npatient_column = \"patient\"\n";
         let evaluation =
             if site == 1 { format!("[evaluation]\npath = \"test.csv\"\n{columns}") } else { String::new() };
@@ -185,13 +210,15 @@ fn plan(roster: Digest, shape: &Shape) -> Plan {
         bound,
         trained,
     };
+    let more = (LABELS.len()..shape.labels).map(|index| format!("other-{index}"));
+    let labels: Vec<String> = LABELS.map(str::to_owned).into_iter().chain(more).collect();
     let mut tensors = vec![
         tensor(lora("query", "A"), [4, 32], 0.176_776_7, false),
         tensor(lora("query", "B"), [32, 4], 0.0, true),
         tensor(lora("value", "A"), [4, 32], 0.176_776_7, false),
         tensor(lora("value", "B"), [32, 4], 0.0, true),
-        tensor("head.weight".into(), [3, 32], 0.176_776_7, true),
-        Tensor { name: "head.bias".into(), shape: vec![3], bound: 0.0, trained: true },
+        tensor("head.weight".into(), [labels.len() as u32, 32], 0.176_776_7, true),
+        Tensor { name: "head.bias".into(), shape: vec![labels.len() as u32], bound: 0.0, trained: true },
     ];
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     Plan {
@@ -208,17 +235,13 @@ fn plan(roster: Digest, shape: &Shape) -> Plan {
             pooling: Pooling::Mean,
             max_tokens: 16,
         },
-        task: Task {
-            labels: LABELS.map(str::to_owned).to_vec(),
-            max_records_per_patient: 1,
-            ..Task::default()
-        },
+        task: Task { labels, max_records_per_patient: 1, ..Task::default() },
         cohort: Cohort { organizations: 5, colluders: 1, min_survivors: 4, allow_no_colluders: false },
         privacy: Privacy {
             unit: PrivacyUnit::Patient,
             note: "generated records".into(),
             delta: 1e-5,
-            epsilon: 50.0,
+            epsilon: shape.epsilon,
             sampling_rate: 0.2,
             expected_lot: 0.2 * 5.0 * shape.records as f64,
             largest_lot: 0.2 * shape.records as f64,
@@ -231,7 +254,7 @@ fn plan(roster: Digest, shape: &Shape) -> Plan {
             scale: 256.0,
             ring_bits: 20,
             metrics_share: 0.05,
-            loss_max: 4.0,
+            loss_max: if shape.labels > 3 { 2.0 * (shape.labels as f64).ln().ceil() } else { 4.0 },
             rounding_beta: 0.01,
         },
         optimizer: Optimizer::Adam { learning_rate: 0.02, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
@@ -243,7 +266,8 @@ fn plan(roster: Digest, shape: &Shape) -> Plan {
             input_s: 60,
             vote_s: 20,
             unmask_s: 20,
-            grace_s: 1,
+            grace_s: shape.grace_s,
+            upload_grace_s: shape.upload_grace_s,
         },
         retries: Retries { max_attempts: 2 },
         hours: Vec::new(),

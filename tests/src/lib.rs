@@ -3,8 +3,13 @@
 //! Everything is real but small: the tiny encoder that ships with the tests, generated records, real keys, real TLS over
 //! loopback, real processes that are killed for real.
 
+pub mod audit;
 mod consortium;
+pub mod line;
 mod process;
+pub mod shuffle;
+mod trial;
 
 pub use consortium::{Consortium, LABELS, Shape};
 pub use process::{Process, wait_until};
+pub use trial::Trial;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{Read as _, Seek as _, SeekFrom},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     thread::sleep,
@@ -14,21 +15,29 @@ use serde_json::Value;
 pub struct Process {
     child: Child,
     log: PathBuf,
+    /// Bytes of the log that were read already.
+    read: u64,
 }
 
 impl Process {
     /// Starts `program`; what it logs goes to `log`, after what is there already.
     pub fn start(program: &str, arguments: &[&str], log: PathBuf) -> Self {
+        Self::start_with(program, arguments, &[("CONSILIUM_TEST_TRAIN_MS", "300")], log)
+    }
+
+    /// The same, with other variables in its environment.
+    pub fn start_with(program: &str, arguments: &[&str], variables: &[(&str, &str)], log: PathBuf) -> Self {
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
+        let read = file.metadata().map_or(0, |file| file.len());
         let child = Command::new(program)
             .args(arguments)
-            .env("CONSILIUM_TEST_TRAIN_MS", "300")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a log file"))
             .stderr(file)
             .spawn()
             .unwrap_or_else(|error| panic!("{program}: {error}"));
-        Self { child, log }
+        Self { child, log, read }
     }
 
     /// Everything it logged that is JSON, oldest first.
@@ -40,6 +49,29 @@ impl Process {
     /// Everything it printed.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// What it logged as JSON since the last call, whole lines only.
+    pub fn news(&mut self) -> Vec<Value> {
+        let mut text = Vec::new();
+        let mut file = fs::File::open(&self.log).expect("its log");
+        file.seek(SeekFrom::Start(self.read)).and_then(|_| file.read_to_end(&mut text)).expect("its log");
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        self.read += whole as u64;
+        text[..whole]
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect()
+    }
+
+    /// Its exit status, once it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Events of one kind.

@@ -170,7 +170,7 @@ async fn dial(
             backoff = BACKOFF.0;
         }
         let retry = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
-        backoff = (backoff * 2).min(BACKOFF.1);
+        backoff = (backoff * 2).min(longest());
         if report.send(LinkEvent::Disconnected { why, retry }).await.is_err() {
             return;
         }
@@ -184,6 +184,15 @@ async fn dial(
 /// Completes when the link is to end; what else is ordered between two sessions is void.
 async fn closed(orders: &mut mpsc::Receiver<Order>) {
     while !matches!(orders.recv().await, None | Some(Order::Close)) {}
+}
+
+/// The longest time between two tries; test builds can be less patient.
+fn longest() -> Duration {
+    #[cfg(feature = "test-hooks")]
+    if let Some(ms) = std::env::var("CONSILIUM_TEST_BACKOFF_MS").ok().and_then(|text| text.parse().ok()) {
+        return Duration::from_millis(ms);
+    }
+    BACKOFF.1
 }
 
 enum Ended {

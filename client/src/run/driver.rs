@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 
-use super::{Client, KEPT, Outcome, PEERS, RunError, unix_s, worker::Worker};
+use super::{Client, KEPT, Outcome, PEERS, RunError, hook, unix_s, worker::Worker};
 use crate::{
     decisions::{Act, Decided, Leave, Watch},
     egress::Egress,
@@ -193,20 +193,32 @@ impl Running {
     async fn execute(&mut self, effects: Vec<Effect>) -> Result<Option<Outcome>, RunError> {
         for effect in effects {
             match effect {
-                Effect::Record(event) => self.journal.append(&[event])?,
+                Effect::Record(event) => {
+                    hook::durable(event.kind(), || self.journal.append(&[event]))?;
+                }
                 Effect::Debit(debit) => {
-                    self.ledger.append(&debit)?;
+                    hook::durable("debit", || self.ledger.append(&debit))?;
                     self.egress.paid(debit.round, debit.attempt, self.session.ledger().length());
                 }
-                Effect::KeepAnnouncement(signed) => kept::announcement(&self.state, &signed)?,
-                Effect::KeepRelease { round, head, sum } => kept::release(&self.state, round, &head, &sum)?,
+                Effect::KeepAnnouncement(signed) => {
+                    hook::durable("announcement", || kept::announcement(&self.state, &signed))?;
+                }
+                Effect::KeepRelease { round, head, sum } => {
+                    hook::durable("release", || kept::release(&self.state, round, &head, &sum))?;
+                }
                 Effect::Return { from_round } => {
                     let releases = kept::releases_from(&self.state, from_round)?;
                     tracing::info!(event = "returning", from_round, releases = releases.len());
                     self.link.give_back(releases).await;
                 }
-                Effect::KeepPeers(bytes) => files::write_atomic(&self.state.join(PEERS), &bytes)?,
-                Effect::Say(say) => self.link.say(say).await,
+                Effect::KeepPeers(bytes) => {
+                    hook::durable("peers", || files::write_atomic(&self.state.join(PEERS), &bytes))?;
+                }
+                Effect::Say(say) => {
+                    #[cfg(feature = "test-hooks")]
+                    hook::says(&say);
+                    self.link.say(say).await;
+                }
                 Effect::Train { round, attempt, adapter } => {
                     tracing::info!(event = "joined", round, attempt);
                     let live = &mut self.live.live;
@@ -216,13 +228,15 @@ impl Running {
                 }
                 Effect::StopTraining => self.worker.stop_training(),
                 Effect::Upload { round, attempt, chunks, from } => {
+                    #[cfg(feature = "test-hooks")]
+                    hook::uploads(round, attempt, &chunks);
                     self.link.upload(round, attempt, chunks, from).await
                 }
                 Effect::Fetch { from_round } => self.link.fetch(from_round, self.sum_bytes).await,
                 Effect::Applied { round, adapter, metrics, survivors } => {
                     let mut bytes = round.to_le_bytes().to_vec();
                     bytes.extend(adapter.to_bytes());
-                    files::write_atomic(&self.state.join(KEPT), &bytes)?;
+                    hook::durable("kept", || files::write_atomic(&self.state.join(KEPT), &bytes))?;
                     self.live.live.applied_round = round;
                     tracing::info!(
                         event = "applied",

@@ -1,9 +1,41 @@
 //! Test builds only: keeps what was encoded beside the state, so that a test can compare the released sum with the plain
-//! sum of what the survivors encoded. Release binaries are built without this module.
+//! sum of what the survivors encoded; tells what is said; dies where a test wants it to. Release binaries are built without this
+//! module.
 
 use std::path::Path;
 
-use consilium_crypto::ring::RingVector;
+use consilium_crypto::{digest::Digest, ring::RingVector};
+use consilium_proto::wire::client_message::Kind as Say;
+
+/// Makes something durable, and dies just before or after where `CONSILIUM_TEST_DIE` says so: `debit:before`, `voted:after`.
+pub(super) fn durable<T>(what: &'static str, write: impl FnOnce() -> T) -> T {
+    die_at(what, "before");
+    let written = write();
+    die_at(what, "after");
+    written
+}
+
+fn die_at(what: &'static str, when: &str) {
+    if std::env::var("CONSILIUM_TEST_DIE").is_ok_and(|wanted| wanted == format!("{what}:{when}")) {
+        tracing::warn!(event = "dies", what, when);
+        // Like SIGKILL: nothing of this process runs after it.
+        std::process::abort();
+    }
+}
+
+/// Tells what is about to be said in a step of an attempt.
+pub(super) fn says(say: &Say) {
+    if let Say::Protocol(message) = say {
+        let digest = Digest::of(&message.body);
+        tracing::info!(event = "says", round = message.round, attempt = message.attempt, step = message.step, %digest);
+    }
+}
+
+/// Tells that masked bytes are about to leave, and which.
+pub(super) fn uploads(round: u32, attempt: u32, chunks: &[Vec<u8>]) {
+    let digest = Digest::of(&chunks.concat());
+    tracing::info!(event = "uploads", round, attempt, %digest);
+}
 
 pub(super) fn keep(folder: &Path, round: u32, attempt: u32, update: &RingVector) {
     let bytes: Vec<u8> = update.values().iter().flat_map(|value| value.to_le_bytes()).collect();

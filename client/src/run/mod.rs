@@ -6,6 +6,13 @@
 mod driver;
 #[cfg(feature = "test-hooks")]
 mod hook;
+#[cfg(not(feature = "test-hooks"))]
+mod hook {
+    //! Where test builds may die.
+    pub(super) fn durable<T>(_: &'static str, write: impl FnOnce() -> T) -> T {
+        write()
+    }
+}
 mod local;
 pub mod lot;
 #[cfg(feature = "torch")]

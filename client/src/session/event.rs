@@ -67,6 +67,21 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The word it is recorded under.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Joined { .. } => "joined",
+            Self::Header { .. } => "header",
+            Self::Voted { .. } => "voted",
+            Self::Answered { .. } => "answered",
+            Self::Restored { .. } => "restored",
+            Self::Recovering { .. } => "recovering",
+            Self::Recovered { .. } => "recovered",
+        }
+    }
+}
+
 /// One of this organization's own words that its state does not know of: an advert that peers hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -177,6 +177,7 @@ fn plan(roster: &VerifiedRoster, epsilon: f64) -> Plan {
             vote_s: 30,
             unmask_s: 30,
             grace_s: 5,
+            upload_grace_s: None,
         },
         retries: Retries { max_attempts: 3 },
         hours: Vec::new(),

@@ -268,6 +268,7 @@ pub fn plan(job: &str) -> Plan {
             vote_s: 10,
             unmask_s: 10,
             grace_s: 1,
+            upload_grace_s: None,
         },
         retries: Retries { max_attempts: 3 },
         hours: Vec::new(),

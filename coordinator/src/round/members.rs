@@ -27,11 +27,12 @@ pub(crate) struct Member {
 #[derive(Debug)]
 pub(crate) struct Members {
     all: BTreeMap<Id, Member>,
-    grace_ms: u64,
+    /// How long a closed connection is waited for, and how long in the middle of an upload.
+    grace_ms: (u64, u64),
 }
 
 impl Members {
-    pub(crate) fn new(cohort: &[Id], grace_ms: u64, now_ms: u64) -> Self {
+    pub(crate) fn new(cohort: &[Id], grace_ms: (u64, u64), now_ms: u64) -> Self {
         let away = Member { away_since_ms: now_ms, ..Member::default() };
         Self { all: cohort.iter().map(|id| (id.clone(), away.clone())).collect(), grace_ms }
     }
@@ -104,17 +105,26 @@ impl Members {
 
     /// Nothing will come from it soon: it declined, it is excluded, or its connection has been closed for longer than the grace.
     pub(crate) fn is_gone(&self, id: &Id, now_ms: u64) -> bool {
+        self.is_gone_after(id, self.grace_ms.0, now_ms)
+    }
+
+    /// The same of a member whose masked input has begun to arrive, which is waited for longer.
+    pub(crate) fn is_gone_uploading(&self, id: &Id, now_ms: u64) -> bool {
+        self.is_gone_after(id, self.grace_ms.1, now_ms)
+    }
+
+    fn is_gone_after(&self, id: &Id, grace_ms: u64, now_ms: u64) -> bool {
         self.all.get(id).is_none_or(|member| {
             member.refusal.is_some()
                 || member.excluded
-                || (!member.online && now_ms >= member.away_since_ms + self.grace_ms)
+                || (!member.online && now_ms >= member.away_since_ms + grace_ms)
         })
     }
 
     /// When the next member that is away, but not for long enough, will count as gone.
     pub(crate) fn next_grace_ms(&self, now_ms: u64) -> Option<u64> {
-        let ends = |member: &Member| member.away_since_ms + self.grace_ms;
-        let awaited = |m: &&Member| !m.online && m.refusal.is_none() && !m.excluded && ends(m) > now_ms;
-        self.all.values().filter(awaited).map(ends).min()
+        let awaited = |m: &&Member| !m.online && m.refusal.is_none() && !m.excluded;
+        let ends = |m: &Member| [m.away_since_ms + self.grace_ms.0, m.away_since_ms + self.grace_ms.1];
+        self.all.values().filter(awaited).flat_map(ends).filter(|end| *end > now_ms).min()
     }
 }

@@ -58,7 +58,9 @@ impl Job {
     ) -> Result<Self, RecoveryError> {
         let state =
             initial_state(&plan).map_err(|e| RecoveryError { round: 0, attempt: 0, why: e.to_string() })?;
-        let grace_ms = u64::from(plan.document().deadlines.grace_s) * 1000;
+        let deadlines = &plan.document().deadlines;
+        let grace_s = (deadlines.grace_s, deadlines.upload_grace_s.unwrap_or(deadlines.grace_s));
+        let grace_ms = (u64::from(grace_s.0) * 1000, u64::from(grace_s.1) * 1000);
         let members = Members::new(plan.cohort(), grace_ms, now_ms);
         let log = LogHead::empty(&roster, &plan);
         Ok(Self {

@@ -397,7 +397,11 @@ impl Running {
         }
         // A quorum of answers is all that unmasking takes: each was checked when it came.
         let answered = self.step() == Step::Unmask;
-        let over = answered || late || self.missing().all(|id| members.is_gone(id, now_ms));
+        let gone = |id: &Id| {
+            let begun = self.position(id).is_some_and(|position| self.holds(position));
+            if begun { members.is_gone_uploading(id, now_ms) } else { members.is_gone(id, now_ms) }
+        };
+        let over = answered || late || self.missing().all(gone);
         if over { self.close(now_ms, effects) } else { Settled::Wait }
     }
 

@@ -29,6 +29,7 @@ use rand::{SeedableRng as _, rngs::StdRng};
 use super::*;
 
 const GRACE_MS: u64 = 5_000;
+const UPLOAD_GRACE_MS: u64 = 20_000;
 const WAIT_MS: u64 = 60_000;
 const STEP_MS: u64 = 30_000;
 
@@ -111,6 +112,7 @@ fn documents(identities: &[Arc<Identity>], coordinator: &Identity) -> (VerifiedR
             vote_s: 30,
             unmask_s: 30,
             grace_s: (GRACE_MS / 1000) as u32,
+            upload_grace_s: Some((UPLOAD_GRACE_MS / 1000) as u32),
         },
         retries: Retries { max_attempts: 2 },
         hours: Vec::new(),
@@ -420,6 +422,30 @@ fn with_enough_answers_a_closed_connection_costs_the_grace_and_not_the_deadline(
     assert!(bench.wait(GRACE_MS - 1).is_empty());
     assert_eq!(bench.wait(1), ["closed"]);
     assert_eq!(bench.step(), "unmask");
+}
+
+#[test]
+fn a_member_that_is_cut_off_in_mid_upload_is_waited_for_longer_unless_it_declines() {
+    for declines in [false, true] {
+        let mut bench = Bench::new();
+        bench.all_come();
+        bench.up_to("input");
+        (0..4).for_each(|index| drop(bench.speaks(index)));
+        let message = bench.word(4);
+        assert_eq!(bench.hand(Input::Protocol { from: name(4), message }), ["accepted"]);
+        bench.goes(4);
+        assert!(bench.wait(GRACE_MS).is_empty(), "its header is here, and its chunks may follow");
+        let left = UPLOAD_GRACE_MS - GRACE_MS;
+        assert_eq!(bench.job.next_wake_ms(bench.now), Some(bench.now + left));
+        if declines {
+            bench.comes(4);
+            assert_eq!(bench.refuses(4), ["closed"], "its process was restarted: no chunk will follow");
+        } else {
+            assert!(bench.wait(left - 1).is_empty());
+            assert_eq!(bench.wait(1), ["closed"]);
+        }
+        assert_eq!(bench.step(), "vote");
+    }
 }
 
 #[test]

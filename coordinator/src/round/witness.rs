@@ -152,7 +152,7 @@ mod tests {
     /// Five members, of whom so many are online; two answers are needed.
     fn members(online: usize) -> (Members, Witnesses) {
         let all: Vec<Id> = (0..5).map(id).collect();
-        let mut members = Members::new(&all, 0, 0);
+        let mut members = Members::new(&all, (0, 0), 0);
         all.iter().take(online).for_each(|id| members.came(id, String::new(), 3));
         (members, Witnesses::new(2))
     }

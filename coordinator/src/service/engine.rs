@@ -22,6 +22,8 @@ use consilium_proto::{
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tonic::Status;
 
+#[cfg(feature = "test-hooks")]
+use super::hook::durable;
 use super::{ServiceError, Traffic, refusals::Refusals};
 use crate::{
     disk::Disk,
@@ -35,6 +37,12 @@ const BATCH: usize = 256;
 /// How many times as long as it worked the accountant rests, and how long at most.
 const ACCOUNTANT_RESTS: u32 = 19;
 const ACCOUNTANT_RESTS_AT_MOST: Duration = Duration::from_secs(10);
+
+/// Where test builds may die.
+#[cfg(not(feature = "test-hooks"))]
+fn durable<T>(_: &[NewEvent], write: impl FnOnce() -> T) -> T {
+    write()
+}
 
 /// Something for a session. Boxed, because a queue has room for 32 of them from its first on.
 pub(super) type Told = Box<Result<CoordinatorMessage, Status>>;
@@ -546,7 +554,8 @@ impl<S: Store> Core<S> {
                             signature: publication.head.signature,
                             sum: publication.sum,
                         };
-                        self.store.put_release(&std::mem::take(&mut records), &row)?;
+                        let records = std::mem::take(&mut records);
+                        durable(&records, || self.store.put_release(&records, &row))?;
                         tracing::info!(round = publication.round, attempt = publication.attempt, "released");
                     }
                     Effect::Refused { from, code } => {
@@ -559,7 +568,7 @@ impl<S: Store> Core<S> {
                 }
             }
             if !records.is_empty() {
-                self.store.append(&records)?;
+                durable(&records, || self.store.append(&records))?;
             }
             for effect in sends {
                 self.speak(effect);

@@ -13,6 +13,8 @@ mod aggregation;
 mod connection;
 mod engine;
 mod gate;
+#[cfg(feature = "test-hooks")]
+mod hook;
 mod listener;
 mod operator;
 mod refusals;

@@ -32,6 +32,8 @@ pub struct Shape {
     pub deadline_s: u32,
     /// Seconds after which a closed connection counts as gone.
     pub grace_s: u32,
+    /// The same in the middle of an upload.
+    pub upload_grace_s: u32,
     /// Server optimizer: with moments, which triple the coordinator's state, or without.
     pub adam: bool,
     /// Hours for which the plan keeps masked inputs; 0: it does not.
@@ -47,6 +49,7 @@ impl Default for Shape {
             rounds: 3,
             deadline_s: 600,
             grace_s: 1,
+            upload_grace_s: 1,
             adam: false,
             keep_inputs_h: 0,
         }
@@ -141,7 +144,8 @@ fn plan(shape: &Shape, roster: &Digest) -> String {
     let colluders = Params::default_colluders(n);
     let survivors = (n + colluders) / 2 + 1;
     let (d, bits, rounds) = (shape.dimension, shape.ring_bits, shape.rounds);
-    let (step, grace) = (shape.deadline_s, shape.grace_s);
+    let (step, grace, upload_grace) =
+        (shape.deadline_s, shape.grace_s, shape.upload_grace_s.max(shape.grace_s));
     let none = Digest([0; 32]);
     let retention = match shape.keep_inputs_h {
         0 => String::new(),
@@ -164,7 +168,7 @@ fn plan(shape: &Shape, roster: &Digest) -> String {
          [optimizer]\n{optimizer}\n\
          [evaluation]\norganization = \"org-0000\"\nevery_rounds = 1\nmax_examples = 10\n\
          [deadlines]\nwait_s = 600\nadvertise_s = {step}\nshare_s = {step}\ninput_s = {step}\nvote_s = {step}\n\
-         unmask_s = {step}\ngrace_s = {grace}\n\
+         unmask_s = {step}\ngrace_s = {grace}\nupload_grace_s = {upload_grace}\n\
          [retries]\nmax_attempts = 2\n{retention}\
          [adapter]\nmode = \"ffa\"\nrank = 1\nalpha = 1.0\nrslora = false\ntarget_modules = []\nseed = \"{none}\"\n\
          [[adapter.tensor]]\nname = \"head.weight\"\nshape = [{d}]\nbound = 0.0\ntrained = true\n"

@@ -13,6 +13,7 @@ mod server;
 
 mod chunks;
 mod dead;
+mod disk;
 mod drain;
 mod garbage;
 mod raw;

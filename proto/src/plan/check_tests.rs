@@ -55,6 +55,7 @@ fn good() -> Plan {
             vote_s: 30,
             unmask_s: 30,
             grace_s: 10,
+            upload_grace_s: None,
         },
         retries: Retries { max_attempts: 2 },
         hours: Vec::new(),

@@ -178,6 +178,7 @@ fn ranges(plan: &Plan) -> Result<(), PlanError> {
         within(field, seconds, 1, 604_800)?;
     }
     within("deadlines.grace_s", d.grace_s, 0, 3600)?;
+    within("deadlines.upload_grace_s", d.upload_grace_s.unwrap_or(d.grace_s), d.grace_s, 604_800)?;
     let mut declared = BTreeSet::new();
     for data in &plan.data {
         let plain = |text: &str| text.chars().count() <= 1000 && !text.chars().any(char::is_control);

@@ -106,6 +106,11 @@ impl Plan {
             "evaluation.max_examples" => {
                 self.evaluation.max_examples = self.evaluation.max_examples.clamp(1, 1_000_000);
             }
+            "deadlines.upload_grace_s" => {
+                let least = self.deadlines.grace_s;
+                self.deadlines.upload_grace_s =
+                    self.deadlines.upload_grace_s.map(|it| it.clamp(least, 604_800));
+            }
             "deadlines.grace_s" => self.deadlines.grace_s = self.deadlines.grace_s.min(3600),
             _ if field.starts_with("deadlines.") => {
                 let d = &mut self.deadlines;
@@ -281,6 +286,7 @@ fn changes(old: &Plan, new: &Plan) -> Vec<Change> {
             ("deadlines.vote_s", d.vote_s.to_string()),
             ("deadlines.unmask_s", d.unmask_s.to_string()),
             ("deadlines.grace_s", d.grace_s.to_string()),
+            ("deadlines.upload_grace_s", d.upload_grace_s.unwrap_or(d.grace_s).to_string()),
             ("retries.max_attempts", plan.retries.max_attempts.to_string()),
         ]
     };

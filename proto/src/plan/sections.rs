@@ -299,7 +299,7 @@ pub struct Evaluation {
 }
 
 /// How long each step may take, seconds. A step that everybody has answered ends at once; a step whose missing members
-/// are all disconnected ends after `grace_s`, if enough have answered.
+/// are all disconnected ends after `grace_s` (`upload_grace_s` in the middle of their uploads), if enough have answered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Deadlines {
@@ -317,6 +317,10 @@ pub struct Deadlines {
     pub unmask_s: u32,
     /// How long a closed connection is waited for.
     pub grace_s: u32,
+    /// The same for a member whose masked input has begun to arrive: its ε is spent, and when its line is back it goes on at the
+    /// chunk where it stopped. Left out, as long as `grace_s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_grace_s: Option<u32>,
 }
 
 /// Retries cost privacy, so they are rationed.

@@ -75,6 +75,7 @@ pub(crate) fn plan(unit: PrivacyUnit) -> Plan {
             vote_s: 30,
             unmask_s: 30,
             grace_s: 5,
+            upload_grace_s: None,
         },
         retries: Retries { max_attempts: 2 },
         hours: Vec::new(),

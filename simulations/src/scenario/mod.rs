@@ -154,19 +154,24 @@ pub struct Deadlines {
     pub unmask_s: u32,
     /// How long a closed connection is waited for. [2]
     pub grace_s: u32,
+    /// The same in the middle of an upload. [as long as `grace_s`]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload_grace_s: Option<u32>,
 }
 
 impl Default for Deadlines {
     fn default() -> Self {
-        Self { wait_s: 120, advertise_s: 30, share_s: 60, input_s: 600, vote_s: 30, unmask_s: 30, grace_s: 2 }
+        let (vote_s, unmask_s, grace_s, upload_grace_s) = (30, 30, 2, None);
+        let (wait_s, advertise_s, share_s, input_s) = (120, 30, 60, 600);
+        Self { wait_s, advertise_s, share_s, input_s, vote_s, unmask_s, grace_s, upload_grace_s }
     }
 }
 
 impl Deadlines {
     /// As the plan has them.
     pub fn of_plan(&self) -> plan::Deadlines {
-        let Self { wait_s, advertise_s, share_s, input_s, vote_s, unmask_s, grace_s } = *self;
-        plan::Deadlines { wait_s, advertise_s, share_s, input_s, vote_s, unmask_s, grace_s }
+        let Self { wait_s, advertise_s, share_s, input_s, vote_s, unmask_s, grace_s, upload_grace_s } = *self;
+        plan::Deadlines { wait_s, advertise_s, share_s, input_s, vote_s, unmask_s, grace_s, upload_grace_s }
     }
 
     /// All steps of an attempt together, seconds.

@@ -5,6 +5,7 @@
 mod crashes;
 mod files;
 mod lines;
+mod outages;
 mod plain;
 mod units;
 mod waiting;

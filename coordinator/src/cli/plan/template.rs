@@ -128,6 +128,7 @@ struct DeadlinesPart {
     vote_s: Option<u32>,
     unmask_s: Option<u32>,
     grace_s: Option<u32>,
+    upload_grace_s: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

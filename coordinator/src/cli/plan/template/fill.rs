@@ -204,6 +204,7 @@ impl EncodingPart {
 
 impl DeadlinesPart {
     pub(super) fn fill(self) -> Deadlines {
+        let grace_s = self.grace_s.unwrap_or(10);
         Deadlines {
             wait_s: self.wait_s.unwrap_or(600),
             advertise_s: self.advertise_s.unwrap_or(30),
@@ -211,7 +212,9 @@ impl DeadlinesPart {
             input_s: self.input_s.unwrap_or(600),
             vote_s: self.vote_s.unwrap_or(30),
             unmask_s: self.unmask_s.unwrap_or(30),
-            grace_s: self.grace_s.unwrap_or(10),
+            grace_s,
+            // Minutes without a line cost nobody the ε that is spent already.
+            upload_grace_s: Some(self.upload_grace_s.unwrap_or(600.max(grace_s))),
         }
     }
 }

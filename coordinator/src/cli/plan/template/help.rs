@@ -64,6 +64,7 @@ A template with every field. Lines that begin with # show a default; unknown fie
   # vote_s = 30
   # unmask_s = 30
   # grace_s = 10                   # how long a closed connection is waited for
+  # upload_grace_s = 600           # the same in the middle of an upload: its ε is spent, and it goes on where it stopped
 
   [retries]
   # max_attempts = 2               # a round's; each spends privacy: from 2 on, epsilon must pay for a tenth more
