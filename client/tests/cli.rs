@@ -431,7 +431,7 @@ fn the_kept_adapter_is_exported_with_a_signed_manifest() {
     assert_eq!(manifest["privacy"]["epsilon_local"].as_f64(), Some(spent.local));
     assert_eq!(manifest["privacy"]["view"], "the privacy ledger of site-1");
     let files = manifest["files"].as_array().unwrap();
-    assert_eq!(files.len(), 4, "{manifest}");
+    assert_eq!(files.len(), 5, "{manifest}");
     for file in files {
         let path = consortium.path("result").join(file["path"].as_str().unwrap());
         assert_eq!(file["sha256"], Digest::of(&fs::read(path).unwrap()).to_string());
