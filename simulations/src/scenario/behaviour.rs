@@ -10,11 +10,11 @@ use super::faults::by_number;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Network {
-    /// One-way latency, least and greatest, milliseconds; each organization has its own within. [5, 120]
+    /// One-way latency, least and greatest, milliseconds; each organization has its own within. Default: 5, 120.
     pub latency_ms: (f64, f64),
-    /// Bandwidth of each organization's line, megabits a second each way. [100]
+    /// Bandwidth of each organization's line, megabits a second each way. Default: 100.
     pub bandwidth_mbit: f64,
-    /// Probability with which a message breaks its connection instead of arriving. [0]
+    /// Probability with which a message breaks its connection instead of arriving. Default: 0.
     pub loss: f64,
     /// Times during which some organizations cannot reach the coordinator.
     #[serde(rename = "cut", skip_serializing_if = "Vec::is_empty")]
@@ -48,15 +48,15 @@ pub struct Cut {
 #[serde(default, deny_unknown_fields)]
 pub struct Clients {
     /// Part of the organizations whose process dies in each attempt after it has dealt its shares: `⌈dropout · n⌉` of them,
-    /// drawn anew each time. They start again after `restart_s`. [0]
+    /// drawn anew each time. They start again after `restart_s`. Default: 0.
     pub dropout: f64,
-    /// Part of the organizations that train `straggle` times slower than the others. [0]
+    /// Part of the organizations that train `straggle` times slower than the others. Default: 0.
     pub stragglers: f64,
-    /// How many times slower. [3]
+    /// How many times slower. Default: 3.
     pub straggle: f64,
-    /// How long an ordinary organization trains, virtual seconds; each time within a fifth of it. [10]
+    /// How long an ordinary organization trains, virtual seconds; each time within a fifth of it. Default: 10.
     pub training_s: f64,
-    /// How long a process that died stays away, virtual seconds. [3]
+    /// How long a process that died stays away, virtual seconds. Default: 3.
     pub restart_s: f64,
 }
 
@@ -75,23 +75,23 @@ pub struct Profile {
     /// Which organizations: organization 1 is `org-0001`.
     #[serde(with = "by_number", skip_serializing_if = "Vec::is_empty")]
     pub organizations: Vec<usize>,
-    /// Instead of naming them: a part of all, drawn. [0]
+    /// Instead of naming them: a part of all, drawn. Default: 0.
     pub part: f64,
-    /// Their latencies, milliseconds. [as everybody's]
+    /// Their latencies, milliseconds. Default: as everybody's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<(f64, f64)>,
-    /// Their bandwidth, megabits a second. [as everybody's]
+    /// Their bandwidth, megabits a second. Default: as everybody's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth_mbit: Option<f64>,
-    /// Their loss. [as everybody's]
+    /// Their loss. Default: as everybody's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
-    /// How long they train, virtual seconds. [as everybody]
+    /// How long they train, virtual seconds. Default: as everybody.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub training_s: Option<f64>,
-    /// Part of them that dies in each attempt. [0]
+    /// Part of them that dies in each attempt. Default: 0.
     pub dropout: f64,
-    /// How long they stay away then, virtual seconds. [as everybody]
+    /// How long they stay away then, virtual seconds. Default: as everybody.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart_s: Option<f64>,
 }

@@ -25,11 +25,11 @@ pub use study::{Alone, End, Evaluation, Expect, Partition, TaskKind, Texts};
 pub struct Scenario {
     /// A name for people.
     pub name: String,
-    /// Decides keys, data, lots, noise, network and who drops out when. [1]
+    /// Decides keys, data, lots, noise, network and who drops out when. Default: 1.
     pub seed: u64,
-    /// Organizations `n`, all of them in every cohort: 3 to 1000. [50]
+    /// Organizations `n`, all of them in every cohort: 3 to 1000. Default: 50.
     pub organizations: u32,
-    /// Rounds. [3]
+    /// Rounds. Default: 3.
     pub rounds: u32,
     /// How updates are added up.
     pub protocol: Protocol,
@@ -77,13 +77,13 @@ pub enum Protocol {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cohort {
-    /// Corrupt members that the plan tolerates beside the coordinator, `t_c`. [a third]
+    /// Corrupt members that the plan tolerates beside the coordinator, `t_c`. Default: a third.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub colluders: Option<u32>,
     /// Fewest survivors, `m_min`. [the quorum `⌊(n + t_c)/2⌋ + 1`]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_survivors: Option<u32>,
-    /// Attempts a round may take. [3]
+    /// Attempts a round may take. Default: 3.
     pub max_attempts: u32,
 }
 
@@ -97,26 +97,26 @@ impl Default for Cohort {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Privacy {
-    /// Whose participation is hidden. ["patient"]
+    /// Whose participation is hidden. Default: "patient".
     pub unit: PrivacyUnit,
-    /// `δ`. [1e-6]
+    /// `δ`. Default: 1e-6.
     pub delta: f64,
-    /// The job's budget. Wide by default: most simulations study something else. [10000]
+    /// The job's budget. Wide by default: most simulations study something else. Default: 10000.
     pub epsilon: f64,
-    /// Noise multiplier `z`. [1]
+    /// Noise multiplier `z`. Default: 1.
     pub noise_multiplier: f64,
     /// Poisson sampling rate of patients. Only where the task makes up its patients; a task with real records samples them
-    /// at the rate that gives the lot. [0.5]
+    /// at the rate that gives the lot. Default: 0.5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampling_rate: Option<f64>,
-    /// Expected lot of an organization, patients; the mean over organizations, where they are of different sizes. [30]
+    /// Expected lot of an organization, patients; the mean over organizations, where they are of different sizes. Default: 30.
     pub lot: f64,
     /// Clipping norm `C`. [1; `steps` where an organization's delta is clipped]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
-    /// Steps that each organization takes by itself in a round, in every unit but `patient`. [4]
+    /// Steps that each organization takes by itself in a round, in every unit but `patient`. Default: 4.
     pub local_steps: u32,
-    /// Step size of those. [1]
+    /// Step size of those. Default: 1.
     pub local_rate: f64,
 }
 
@@ -140,19 +140,19 @@ impl Default for Privacy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Deadlines {
-    /// For the minimum of members to come online before an attempt. [120]
+    /// For the minimum of members to come online before an attempt. Default: 120.
     pub wait_s: u32,
-    /// Advertise keys. [30]
+    /// Advertise keys. Default: 30.
     pub advertise_s: u32,
-    /// Deal shares. [60]
+    /// Deal shares. Default: 60.
     pub share_s: u32,
-    /// Train and upload. [600]
+    /// Train and upload. Default: 600.
     pub input_s: u32,
-    /// Vote on the survivors. [30]
+    /// Vote on the survivors. Default: 30.
     pub vote_s: u32,
-    /// Release shares. [30]
+    /// Release shares. Default: 30.
     pub unmask_s: u32,
-    /// How long a closed connection is waited for. [2]
+    /// How long a closed connection is waited for. Default: 2.
     pub grace_s: u32,
     /// The same in the middle of an upload. [as long as `grace_s`]
     #[serde(skip_serializing_if = "Option::is_none")]

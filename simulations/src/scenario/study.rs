@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 pub enum TaskKind {
     /// Softmax regression on made-up patients: convex, real training, no libtorch. See [`crate::task::convex`].
     Convex {
-        /// Trained parameters, at least; the task has the next number that it can have. [1000]
+        /// Trained parameters, at least; the task has the next number that it can have. Default: 1000.
         #[serde(default = "dimension")]
         dimension: u32,
     },
     /// A mean to be found, patient by patient, at next to no cost: for whoever studies the protocol alone. See
     /// [`crate::task::synthetic`].
     Synthetic {
-        /// Trained parameters, exactly. [1000]
+        /// Trained parameters, exactly. Default: 1000.
         #[serde(default = "dimension")]
         dimension: u32,
     },
@@ -40,25 +40,25 @@ fn dimension() -> u32 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Texts {
-    /// The encoder's folder, as `make setup` fetches it. [.cache/model, looked for in the folders above]
+    /// The encoder's folder, as `make setup` fetches it. Default: .cache/model, looked for in the folders above.
     pub model: PathBuf,
-    /// The titles, as `make setup` fetches them. [.cache/icd10/titles.csv, looked for in the folders above]
+    /// The titles, as `make setup` fetches them. Default: .cache/icd10/titles.csv, looked for in the folders above.
     pub titles: PathBuf,
-    /// Training titles of each chapter, at most. [460]
+    /// Training titles of each chapter, at most. Default: 460.
     pub per_label: u32,
-    /// Public test titles of each chapter, at most; of categories that nobody trains on. [55]
+    /// Public test titles of each chapter, at most; of categories that nobody trains on. Default: 55.
     pub test_per_label: u32,
-    /// LoRA's rank. [8]
+    /// LoRA's rank. Default: 8.
     pub rank: u32,
-    /// `lora_alpha`. [8]
+    /// `lora_alpha`. Default: 8.
     pub alpha: f64,
-    /// Adapted modules; none: the head alone is trained. ["query", "value"]
+    /// Adapted modules; none: the head alone is trained. Default: "query", "value".
     pub target_modules: Vec<String>,
-    /// Adapted layers. [5]: the top one of six
+    /// Adapted layers. `[5]`: the top one of six
     pub layers: Vec<u32>,
-    /// Texts are cut to so many tokens. [64]
+    /// Texts are cut to so many tokens. Default: 64.
     pub max_tokens: u32,
-    /// Most memory for what is computed once per text and kept, megabytes, over all organizations. [1000]
+    /// Most memory for what is computed once per text and kept, megabytes, over all organizations. Default: 1000.
     pub cache_mb: u64,
 }
 
@@ -111,12 +111,12 @@ pub enum Partition {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Evaluation {
-    /// The adapter is scored on the public test set after every so many rounds, and after the last. [1]
+    /// The adapter is scored on the public test set after every so many rounds, and after the last. Default: 1.
     pub every_rounds: u32,
     /// Whether each organization also trains alone, and fine-tunes what came out, both without noise, and all three are scored
-    /// on records of its own that were kept from training. [false]
+    /// on records of its own that were kept from training. Default: false.
     pub organizations: bool,
-    /// Part of each organization's records that is kept for that. Nothing is kept unless `organizations` is true. [0.2]
+    /// Part of each organization's records that is kept for that. Nothing is kept unless `organizations` is true. Default: 0.2.
     pub own_test: f64,
     /// How organizations train alone.
     pub alone: Alone,
@@ -132,13 +132,13 @@ impl Default for Evaluation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Alone {
-    /// Passes over its own records, from the job's start. [20]
+    /// Passes over its own records, from the job's start. Default: 20.
     pub epochs: u32,
-    /// Passes over its own records, from what came out of the federation. [3]
+    /// Passes over its own records, from what came out of the federation. Default: 3.
     pub fine_tune_epochs: u32,
-    /// Records a step. [64]
+    /// Records a step. Default: 64.
     pub lot: u32,
-    /// Step size. [0.01]
+    /// Step size. Default: 0.01.
     pub learning_rate: f64,
 }
 

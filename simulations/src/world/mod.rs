@@ -1,6 +1,6 @@
 //! One virtual clock, one queue, and everybody on it.
 //!
-//! Things happen in the order in which they are due ([`queue`]). A turn of a machine takes no virtual time; messages, training
+//! Things happen in the order in which they are due (`queue`). A turn of a machine takes no virtual time; messages, training
 //! and restarts do. Everything runs in one thread.
 
 mod error;
