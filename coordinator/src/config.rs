@@ -41,12 +41,49 @@ pub struct Config {
     pub plan: PathBuf,
     /// Folder for the job's state, on a disk that keeps what it acknowledged. One folder per job.
     pub state: PathBuf,
+    /// When the first attempt begins; see [`Start`].
+    #[serde(default)]
+    pub start: Start,
+    /// What other machines may watch.
+    #[serde(default)]
+    pub observe: Observe,
     /// What anybody may use of this machine; each limit has a default.
     #[serde(default)]
     pub limits: Limits,
     /// How much of the disk is kept free.
     #[serde(default)]
     pub disk: disk::Settings,
+}
+
+/// What other machines may watch: the `[observe]` table. Nothing, unless it is named here.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Observe {
+    /// Address of `/metrics` for Prometheus: plain HTTP, so a loopback address; what reads it from elsewhere is put before it.
+    pub metrics: Option<SocketAddr>,
+    /// File that OpenTelemetry spans are appended to, OTLP's JSON, a line for each attempt that ends; about 3 KB each.
+    pub traces: Option<PathBuf>,
+    /// Seconds between two looks at disk and backups: 60. The forecast of the disk is made from the last 61 looks.
+    pub look_s: u32,
+    /// Seconds between two walks along the record's chain: 3600. Each reads the whole record from the disk.
+    pub walk_s: u32,
+}
+
+impl Default for Observe {
+    fn default() -> Self {
+        Self { metrics: None, traces: None, look_s: 60, walk_s: 3600 }
+    }
+}
+
+/// When a job's first attempt begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// As soon as enough members are online.
+    #[default]
+    Automatic,
+    /// When an operator has given `consilium job start`.
+    Manual,
 }
 
 /// Everything loaded and verified.
@@ -63,6 +100,10 @@ pub struct Loaded {
     pub plan: Arc<VerifiedPlan>,
     /// What anybody may use.
     pub limits: Limits,
+    /// The first attempt begins when an operator says so.
+    pub wait_for_start: bool,
+    /// What other machines may watch.
+    pub observe: Observe,
     /// How much of the disk is kept free.
     pub disk: disk::Settings,
     /// Where the documents stand.
@@ -114,6 +155,12 @@ pub enum ConfigError {
         "roster_pin = \"{0}\" is not 64 hexadecimal digits; copy what `consilium roster fingerprint` prints"
     )]
     Pin(String),
+    /// Metrics are not for everybody who can reach the machine.
+    #[error(
+        "observe.metrics = \"{0}\" is not a loopback address, and /metrics has neither TLS nor names; write 127.0.0.1 or [::1], and \
+         put what authenticates its readers before it"
+    )]
+    Metrics(SocketAddr),
     /// A limit is out of range.
     #[error(transparent)]
     Limit(#[from] LimitError),
@@ -156,6 +203,9 @@ impl Config {
         let config: Self = toml::from_str(&read(path)?)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         config.limits.check()?;
+        if let Some(address) = config.observe.metrics.filter(|address| !address.ip().is_loopback()) {
+            return Err(ConfigError::Metrics(address));
+        }
         let folder = path.parent().unwrap_or(Path::new(""));
         let pin: Digest =
             config.roster_pin.parse().map_err(|_| ConfigError::Pin(config.roster_pin.clone()))?;
@@ -181,6 +231,11 @@ impl Config {
             limits: config.limits,
             disk: config.disk,
             documents: Documents { roster: folder.join(&config.roster), plan: folder.join(&config.plan) },
+            wait_for_start: config.start == Start::Manual,
+            observe: Observe {
+                traces: config.observe.traces.map(|path| folder.join(path)),
+                ..config.observe
+            },
         })
     }
 }

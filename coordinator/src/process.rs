@@ -81,6 +81,8 @@ pub fn main() -> ExitCode {
         plan: loaded.plan,
         limits: loaded.limits,
         disk: loaded.disk,
+        wait_for_start: loaded.wait_for_start,
+        observe: loaded.observe,
     };
     let served = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

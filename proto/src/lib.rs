@@ -6,10 +6,11 @@
 //! - the two documents that a consortium signs, as text that a person can read: the [`roster`] (who) and the
 //!   [`plan`] (what), both through [`signed`];
 //! - what follows from them and both sides must see alike: the round's [`announcement`] and its context, the
-//!   published [`release`], the [`evidence`] that convicts a member, the job's signed [`log`], and how a connection proves whose it is ([`pinning`]).
+//!   published [`release`], the [`evidence`] that convicts a member, an operator's [`action`], the job's signed [`log`], and how a connection proves whose it is ([`pinning`]).
 //!
 //! Bytes become types in one direction: parsed, then verified. Only verified types reach a round.
 
+pub mod action;
 pub mod announcement;
 pub mod evidence;
 pub mod identity;
@@ -24,6 +25,7 @@ pub mod signed;
 #[cfg(test)]
 mod testing;
 mod text;
+pub mod trace;
 
 /// Messages and services generated from `proto/consilium/v1/*.proto` by `tonic-prost-build`; a test regenerates and
 /// compares them.
@@ -31,6 +33,9 @@ mod text;
 pub mod wire {
     include!("generated/consilium.v1.rs");
 }
+
+/// The services and messages of [`wire`] as an encoded `FileDescriptorSet`: what gRPC reflection answers with.
+pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
 
 /// Version of the wire contract, sent in every [`wire::Hello`].
 pub const PROTOCOL_VERSION: u32 = 3;

@@ -41,6 +41,7 @@ pub(crate) fn roster() -> Roster {
         organizations: (0..5).map(|index| party(&id(index), index as u8 + 1)).collect(),
         operators: Vec::new(),
         coordinator_next: None,
+        viewers: Vec::new(),
         plan_signers: Vec::new(),
     }
 }
@@ -117,7 +118,7 @@ pub(crate) fn plan(roster: Digest, n: u32) -> Plan {
             grace_s: 5,
             upload_grace_s: None,
         },
-        retries: Retries { max_attempts: 3 },
+        retries: Retries { max_attempts: 3, reserve: None },
         hours: Vec::new(),
         retention: None,
         data: Vec::new(),

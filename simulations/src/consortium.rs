@@ -58,6 +58,7 @@ impl Consortium {
             organizations: organizations.iter().map(|identity| party(identity)).collect(),
             operators: Vec::new(),
             coordinator_next: None,
+            viewers: Vec::new(),
             plan_signers: Vec::new(),
         };
         let text = roster.to_text()?;
@@ -153,7 +154,7 @@ fn plan(scenario: &Scenario, study: &Study, roster: Digest) -> Result<Plan, Refu
             max_examples: 1000,
         },
         deadlines: scenario.deadlines.of_plan(),
-        retries: Retries { max_attempts: scenario.cohort.max_attempts },
+        retries: Retries { max_attempts: scenario.cohort.max_attempts, reserve: None },
         hours: Vec::new(),
         retention: None,
         data: Vec::new(),

@@ -42,6 +42,8 @@ pub struct Shape {
     pub epsilon: f64,
     /// Lines of the coordinator's `[limits]`.
     pub limits: &'static str,
+    /// Whether everybody writes spans.
+    pub traces: bool,
 }
 
 impl Default for Shape {
@@ -55,6 +57,7 @@ impl Default for Shape {
             upload_grace_s: None,
             epsilon: 50.0,
             limits: "",
+            traces: false,
         }
     }
 }
@@ -67,6 +70,7 @@ pub struct Consortium {
     pub plan: Plan,
     /// The coordinator's address.
     pub address: String,
+    traces: bool,
 }
 
 impl Consortium {
@@ -88,13 +92,15 @@ impl Consortium {
             organizations: identities[2..].iter().map(|identity| identity.party(until)).collect(),
             operators: vec![identities[1].party(until)],
             coordinator_next: None,
+            viewers: Vec::new(),
             plan_signers: Vec::new(),
         };
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|probe| probe.local_addr()).expect("a port").port();
         let text = roster.to_text().expect("a roster");
         let plan = plan(fingerprint(Kind::Roster, &text), shape);
-        let consortium = Self { folder, identities, plan, address: format!("127.0.0.1:{port}") };
+        let consortium =
+            Self { folder, identities, plan, address: format!("127.0.0.1:{port}"), traces: shape.traces };
         consortium.write("labels.txt", &consortium.plan.task.labels.join("\n"));
         consortium.sign(Kind::Roster, "roster.toml", &text);
         consortium.sign(Kind::Plan, "plan.toml", &consortium.plan.to_text().expect("a plan"));
@@ -112,7 +118,8 @@ impl Consortium {
             "coordinator.toml",
             &format!(
                 "listen = \"{address}\"\nidentity = \"coordinator.identity.toml\"\nroster = \"roster.toml\"\n\
-                 roster_pin = \"{pin}\"\nplan = \"plan.toml\"\nstate = \"coordinator\"\n[limits]\n{}\n",
+                 roster_pin = \"{pin}\"\nplan = \"plan.toml\"\nstate = \"coordinator\"\n{}[limits]\n{}\n",
+                if shape.traces { "[observe]\ntraces = \"traces.jsonl\"\n" } else { "" },
                 shape.limits
             ),
         );
@@ -133,12 +140,13 @@ impl Consortium {
             if site == 1 { format!("[evaluation]\npath = \"test.csv\"\n{columns}") } else { String::new() };
         let model = model();
         let model = model.display();
+        let traces = if self.traces { format!("traces = \"traces-{site}.jsonl\"\n") } else { String::new() };
         self.write(
             &format!("site-{site}.toml"),
             &format!(
                 "organization = \"site-{site}\"\nidentity = \"site-{site}.identity.toml\"\ncoordinator = \"{address}\"\n\
                  roster = \"roster.toml\"\nroster_pin = \"{pin}\"\nplan = \"{plan}\"\nstate = \"state-{site}\"\n\
-                 model = \"{model}\"\napproval = \"auto\"\nlog = \"json\"\n\
+                 model = \"{model}\"\napproval = \"auto\"\nlog = \"json\"\n{traces}\
                  [data]\nname = \"records-{site}\"\npath = \"site-{site}.csv\"\n{columns}{evaluation}"
             ),
         );
@@ -269,7 +277,7 @@ fn plan(roster: Digest, shape: &Shape) -> Plan {
             grace_s: shape.grace_s,
             upload_grace_s: shape.upload_grace_s,
         },
-        retries: Retries { max_attempts: 2 },
+        retries: Retries { max_attempts: 2, reserve: None },
         hours: Vec::new(),
         retention: None,
         data: Vec::new(),

@@ -76,6 +76,8 @@ pub struct Config {
     pub approval: Approval,
     /// The proxy on the way out. Absent: HTTPS_PROXY and NO_PROXY say, if they are set.
     pub proxy: Option<ProxyConfig>,
+    /// File that OpenTelemetry spans of each attempt are appended to, OTLP's JSON, about 2 KB each; nothing is sent. Absent: none.
+    pub traces: Option<PathBuf>,
     /// How this machine trains.
     #[serde(default)]
     pub training: Training,
@@ -242,6 +244,7 @@ impl Config {
         ];
         let optional = [
             self.policy.as_mut(),
+            self.traces.as_mut(),
             self.data.opt_out.as_mut(),
             self.evaluation.as_mut().map(|set| &mut set.path),
             self.output.folder.as_mut(),

@@ -11,13 +11,16 @@ mod peek;
 mod proxy;
 mod transfer;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use consilium_proto::{
     MAX_MESSAGE_BYTES,
     wire::{
-        ClientMessage, SignedReleaseHead, aggregation_client::AggregationClient, client_message::Kind as Say,
-        coordinator_message::Kind as Heard,
+        ClientMessage, Hello, SignedReleaseHead, aggregation_client::AggregationClient,
+        client_message::Kind as Say, coordinator_message::Kind as Heard,
     },
 };
 use rand::RngExt as _;
@@ -145,6 +148,11 @@ impl Drop for Link {
     }
 }
 
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 async fn dial(
     target: Target,
     egress: Egress,
@@ -220,7 +228,8 @@ async fn converse(
     }
     let hello = loop {
         match orders.recv().await {
-            Some(Order::Say(hello @ Say::Hello(_))) => break hello,
+            // Only the operator's table reads the clock: nothing here believes a time that somebody says.
+            Some(Order::Say(Say::Hello(hello))) => break Say::Hello(Hello { clock_ms: now_ms(), ..hello }),
             None | Some(Order::Close) => return Ended::Dropped,
             // Ordered before the greeting, for the session that was lost.
             Some(_) => {}

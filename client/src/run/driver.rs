@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 
-use super::{Client, KEPT, Outcome, PEERS, RunError, hook, unix_s, worker::Worker};
+use super::{Client, KEPT, Outcome, PEERS, RunError, Traces, hook, unix_s, worker::Worker};
 use crate::{
     decisions::{Act, Decided, Leave, Watch},
     egress::Egress,
@@ -52,6 +52,7 @@ impl Client {
             egress: self.egress,
             decisions: self.decisions,
             live: self.live,
+            traces: self.traces,
             state: self.state,
         };
         let ended = running.run(&mut reports, shutdown).await;
@@ -79,6 +80,7 @@ struct Running {
     egress: Egress,
     decisions: Watch,
     live: LiveFile,
+    traces: Option<Traces>,
     state: PathBuf,
     sum_bytes: usize,
 }
@@ -192,6 +194,9 @@ impl Running {
     /// Does what the session says, in order.
     async fn execute(&mut self, effects: Vec<Effect>) -> Result<Option<Outcome>, RunError> {
         for effect in effects {
+            if let Some(traces) = &mut self.traces {
+                traces.note(&effect);
+            }
             match effect {
                 Effect::Record(event) => {
                     hook::durable(event.kind(), || self.journal.append(&[event]))?;

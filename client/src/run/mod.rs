@@ -17,6 +17,7 @@ mod local;
 pub mod lot;
 #[cfg(feature = "torch")]
 mod start;
+mod traces;
 mod worker;
 
 use std::{
@@ -43,6 +44,7 @@ use crate::{
 };
 #[cfg(feature = "torch")]
 pub use start::{StartError, open_journal, trainer};
+pub use traces::Traces;
 
 /// What a running client is made of.
 pub struct Client {
@@ -68,6 +70,8 @@ pub struct Client {
     pub state: PathBuf,
     /// Who trains.
     pub trainer: Box<dyn Trainer>,
+    /// Where spans go, if anywhere.
+    pub traces: Option<Traces>,
 }
 
 /// Why a client stopped before the job's end.

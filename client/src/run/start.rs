@@ -6,7 +6,7 @@ use consilium_proto::{identity::Identity, ids::Id, plan::VerifiedPlan};
 use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use thiserror::Error;
 
-use super::{Client, held_of_peers, kept_adapter};
+use super::{Client, Traces, held_of_peers, kept_adapter};
 use crate::{
     config::{Config, DeltaError, Loaded, check_delta, delta_of_patients, trainer_spec},
     data::{DataError, Dataset, OptOut},
@@ -95,6 +95,7 @@ impl Client {
         let asks = config.approval.asks();
         let decisions = Watch::new(&config.state, &identity, &plan.document().job, plan.digest(), asks);
         let live = LiveFile::new(&state, Live::new(&plan, "starting"));
+        let traces = config.traces.clone().map(|path| Traces::new(path, &plan, identity.id.clone()));
         let target = Target::new(&config.coordinator, route, &identity, roster.clone())?;
         let session = Session::new(Start {
             identity: Arc::new(identity),
@@ -111,8 +112,20 @@ impl Client {
             newest: kept::newest(&state)?,
         })
         .map_err(StartError::Plan)?;
-        let client =
-            Self { target, plan, policy, session, journal, ledger, egress, decisions, live, state, trainer };
+        let client = Self {
+            target,
+            plan,
+            policy,
+            session,
+            journal,
+            ledger,
+            egress,
+            decisions,
+            live,
+            state,
+            trainer,
+            traces,
+        };
         Ok((client, lock))
     }
 }

@@ -617,6 +617,8 @@ pub(crate) fn hello(roster: &VerifiedRoster, plan: &VerifiedPlan, applied_round:
         applied_round,
         software: env!("CARGO_PKG_VERSION").into(),
         newest: None,
+        // The session has no clock; whoever sends it does.
+        clock_ms: 0,
     }
 }
 

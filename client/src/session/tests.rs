@@ -78,6 +78,7 @@ impl Consortium {
             organizations: organizations.iter().map(|it| party(it)).collect(),
             operators: Vec::new(),
             coordinator_next: None,
+            viewers: Vec::new(),
             plan_signers: Vec::new(),
         };
         let text = roster.to_text().unwrap();
@@ -179,7 +180,7 @@ fn plan(roster: &VerifiedRoster, epsilon: f64) -> Plan {
             grace_s: 5,
             upload_grace_s: None,
         },
-        retries: Retries { max_attempts: 3 },
+        retries: Retries { max_attempts: 3, reserve: None },
         hours: Vec::new(),
         retention: None,
         data: Vec::new(),

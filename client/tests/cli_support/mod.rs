@@ -76,6 +76,7 @@ impl Consortium {
             organizations: (0..3).map(party).collect(),
             operators: Vec::new(),
             coordinator_next: None,
+            viewers: Vec::new(),
             plan_signers: Vec::new(),
         };
         let mut draft = Draft { roster, plan: plan("demo"), signers: vec!["site-1", "site-2", "site-3"] };
@@ -270,7 +271,7 @@ pub fn plan(job: &str) -> Plan {
             grace_s: 1,
             upload_grace_s: None,
         },
-        retries: Retries { max_attempts: 3 },
+        retries: Retries { max_attempts: 3, reserve: None },
         hours: Vec::new(),
         retention: None,
         data: Vec::new(),

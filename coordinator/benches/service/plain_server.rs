@@ -217,7 +217,7 @@ struct Plain(Sender<Asked>);
 impl Plain {
     fn from<T>(request: &Request<T>) -> Id {
         match request.extensions().get::<Caller>() {
-            Some(Caller::Organization(id) | Caller::Operator(id)) => id.clone(),
+            Some(caller) => caller.id().clone(),
             None => unreachable!("every connection has one"),
         }
     }

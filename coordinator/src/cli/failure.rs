@@ -9,6 +9,8 @@ use crate::files::FileError;
 pub enum Failure {
     /// Something is wrong with what was given or found: exit code 1.
     Refused(String),
+    /// The command line does not say enough to do it: exit code 2.
+    Usage(String),
     /// The coordinator cannot be reached: exit code 3.
     Unreachable(String),
     /// Whoever read the output has gone (`| head`): not a failure, exit code 0.
@@ -20,6 +22,7 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Self::Refused(_) => 1,
+            Self::Usage(_) => 2,
             Self::Unreachable(_) => 3,
             Self::Closed => 0,
         }
@@ -38,7 +41,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(why) | Self::Unreachable(why) => f.write_str(why),
+            Self::Refused(why) | Self::Usage(why) | Self::Unreachable(why) => f.write_str(why),
             Self::Closed => f.write_str("the output was closed"),
         }
     }

@@ -22,15 +22,38 @@ pub(super) fn status(status: &wire::JobStatus, plan: Option<&VerifiedPlan>) -> V
         "privacy_note": document.map(|plan| &plan.privacy.note),
         "epsilon_budget": document.map(|plan| plan.privacy.epsilon).filter(|epsilon| *epsilon > 0.0),
         "upload_bytes": status.upload_bytes, "bytes_in": status.bytes_in, "bytes_out": status.bytes_out,
-        "seconds": status.seconds,
+        "seconds": status.seconds, "hold": status.hold, "answers": status.answers, "needed": status.needed,
+        "at_deadline": status.at_deadline, "debited": status.debited, "wasted": privacy(status.wasted.as_ref()),
+        "retries_left": status.reserve_left, "actions": status.actions, "now_ms": status.now_ms,
+        "coordinator_software": status.software, "health": status.health.as_ref().map(health),
+        "problems": status.problems.iter().map(problem).collect::<Vec<_>>(), "view": "the coordinator",
     })
 }
 
-fn member(member: &wire::MemberStatus) -> Value {
+fn health(health: &wire::Health) -> Value {
+    let keys: Vec<_> =
+        health.keys.iter().map(|key| json!({"id": key.id, "role": key.role, "days": key.days})).collect();
+    json!({
+        "disk_free_bytes": health.disk_free_bytes, "disk_full_seconds": health.disk_full_seconds,
+        "chain_holds": health.chain_holds, "chain_checked_seconds": health.chain_checked_seconds,
+        "backup_seconds": health.backup_seconds, "keys_ending": keys,
+    })
+}
+
+fn problem(problem: &wire::Problem) -> Value {
+    let who = Some(&problem.who).filter(|who| !who.is_empty());
+    json!({"code": problem.code, "who": who, "total": problem.total, "last_hour": problem.last_hour})
+}
+
+pub(super) fn member(member: &wire::MemberStatus) -> Value {
     let refusal = Some(&member.refusal).filter(|code| !code.is_empty());
     json!({
         "id": member.id, "online": member.online, "done": member.done, "awaited": member.awaited,
-        "refusal": refusal, "software": member.software,
+        "refusal": refusal, "software": member.software, "last_seen_ms": member.last_seen_ms, "step": member.step,
+        "clock_skew_ms": member.clock_skew_ms, "bytes_in": member.bytes_in, "bytes_out": member.bytes_out,
+        "disconnects": member.disconnects, "disconnects_hour": member.disconnects_hour,
+        "suspended": member.suspended, "sits_out": member.sits_out, "absences": member.absences,
+        "view": "the coordinator",
     })
 }
 
@@ -50,16 +73,19 @@ pub(super) fn round(round: &wire::RoundSummary) -> Value {
         .zip(&round.step_seconds)
         .map(|(&step, &seconds)| (step.to_owned(), json!(seconds)))
         .collect();
+    let absent: Vec<_> =
+        round.absent.iter().map(|it| json!({"id": it.id, "step": it.step, "code": it.code})).collect();
     let adapter = Some(hex::encode(&round.adapter_digest)).filter(|digits| !digits.is_empty());
     json!({
         "round": round.round, "attempt": round.attempt, "outcome": round.outcome,
         "survivors": round.survivors, "culprits": round.culprits, "train": train, "test": test,
         "spent": privacy(round.spent.as_ref()), "upload_bytes": round.upload_bytes,
         "seconds": round.seconds, "step_seconds": steps, "started_ms": round.started_ms, "adapter": adapter,
+        "absent": absent, "debited": round.debited, "epsilon_wasted": round.epsilon_wasted,
     })
 }
 
 /// A number that nothing bounds is `null`.
-fn privacy(spent: Option<&wire::Privacy>) -> Option<Value> {
+pub(super) fn privacy(spent: Option<&wire::Privacy>) -> Option<Value> {
     spent.map(|p| json!({"epsilon": p.epsilon, "epsilon_local": p.epsilon_local, "delta": p.delta}))
 }

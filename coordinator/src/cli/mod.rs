@@ -1,28 +1,39 @@
 //! The operator's terminal: the `consilium` binary, and nothing that can open an organization's update.
 //!
-//! Three kinds of commands. Those on documents (keys, roster, plan, signatures, evidence) read and write files and touch no network.
-//! `privacy` computes, and reads nothing; `adapter` reads and writes PEFT folders. Those on a job (`status`, `rounds`, `watch`, `blame export`) only read what the coordinator shows to the roster's operators. Every table has
-//! `--json`; every number says whose view it is.
+//! Four kinds of commands. Those on documents (keys, roster, plan, signatures, evidence) read and write files and touch no network.
+//! `privacy` computes, and reads nothing; `adapter` reads and writes PEFT folders. Those that look at a job (`status`, `rounds`, `round`, `members`, `watch`, `why`, `logs`,
+//! `doctor`, `blame export`) only read what the coordinator shows to the roster's operators and viewers. Those that act on it (`job`,
+//! `round abort`, `member`) need `--yes`, have `--dry-run`, take a reason, and are signed with the operator's own key. Every table
+//! has `--json`; every number says whose view it is.
 //!
 //! Exit codes are a promise, listed in `consilium --help`.
 
+mod act;
 mod adapter;
 mod blame;
 mod connect;
+mod doctor;
 mod failure;
+mod job;
 mod json;
 mod keys;
+mod logs;
+mod members;
 mod org;
 mod paint;
 mod plan;
 mod privacy;
 mod roster;
+mod round;
+mod shell;
 mod sign;
 mod table;
 mod target;
 mod verify;
 mod view;
 mod watch;
+mod why;
+mod words;
 
 use std::{
     io::{IsTerminal as _, Write},
@@ -40,9 +51,9 @@ pub use failure::Failure;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done; `watch`: the job is finished
-  1  refused or failed; the message names what and the cure
-  2  the command line is wrong
+  0  done; `watch`: the job is finished, or you left
+  1  refused or failed; the message names what and the cure; `doctor`: something is wrong
+  2  the command line is wrong, or an acting command was given without --yes: nothing was done
   3  the coordinator cannot be reached
 
 Example, a consortium from nothing:
@@ -53,7 +64,7 @@ Example, a consortium from nothing:
   consilium plan new --template template.toml --roster roster.toml --model MODEL --out plan.toml
   consilium watch --config operator.toml";
 
-/// Keys, rosters, plans, and a view of the running job.
+/// Keys, rosters, plans, and the running job: looked at, explained, and acted on.
 #[derive(Debug, Parser)]
 #[command(name = "consilium", version, about, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -80,7 +91,18 @@ enum Command {
     Verify(verify::Verify),
     Status(view::Status),
     Rounds(view::Rounds),
+    Round(round::Round),
+    Members(members::Members),
     Watch(watch::Watch),
+    Why(why::Why),
+    Logs(logs::Logs),
+    Doctor(doctor::Doctor),
+    #[command(subcommand)]
+    Job(job::Job),
+    #[command(subcommand)]
+    Member(members::Member),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 /// Runs the command line of this process.
@@ -115,6 +137,15 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Verify(command) => command.run(out),
         Command::Status(command) => command.run(out),
         Command::Rounds(command) => command.run(out),
+        Command::Round(command) => command.run(out),
+        Command::Members(command) => command.run(out),
+        Command::Why(command) => command.run(out),
+        Command::Logs(command) => command.run(out),
+        Command::Doctor(command) => command.run(out),
+        Command::Job(command) => command.run(out),
+        Command::Member(command) => command.run(out),
+        Command::Completions(command) => command.run(out),
+        Command::Man(command) => command.run(out),
         Command::Watch(command) => {
             let terminal = std::io::stdout().is_terminal();
             command.run(out, terminal)

@@ -36,7 +36,7 @@ pub(super) struct TargetArgs {
     /// TOML file with the fields below.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Your private identity.toml, listed in the roster as operator.
+    /// Your private identity.toml, listed in the roster as operator or viewer.
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
     /// The consortium's roster, with roster.toml.sig beside it.
@@ -64,17 +64,33 @@ struct Config {
     plan: Option<PathBuf>,
 }
 
+/// What stands where.
+pub(super) struct Named {
+    pub(super) pin: Digest,
+    pub(super) roster: PathBuf,
+    pub(super) identity: PathBuf,
+    pub(super) address: String,
+    pub(super) plan: Option<PathBuf>,
+}
+
 /// Everything checked that can be checked without a connection.
 pub(super) struct Target {
-    identity: Identity,
-    roster: Arc<VerifiedRoster>,
-    address: String,
+    pub(super) identity: Identity,
+    pub(super) roster: Arc<VerifiedRoster>,
+    pub(super) address: String,
     /// Verified under the roster.
     pub(super) plan: Option<VerifiedPlan>,
 }
 
 impl TargetArgs {
-    pub(super) fn resolve(self) -> Result<Target, Failure> {
+    /// Whether anything at all is given.
+    pub(super) fn is_given(&self) -> bool {
+        let files = [&self.config, &self.identity, &self.roster, &self.plan];
+        files.iter().any(|file| file.is_some()) || self.pin.is_some() || self.coordinator.is_some()
+    }
+
+    /// What the flags and the file name, read but not opened.
+    pub(super) fn named(&self) -> Result<Named, Failure> {
         let mut config = Config::default();
         if let Some(path) = &self.config {
             let text = read_document(path)?;
@@ -96,15 +112,22 @@ impl TargetArgs {
             }
             (None, None) => return Err(missing("pin")),
         };
-        let roster_path = self.roster.or(config.roster).ok_or_else(|| missing("roster"))?;
-        let identity_path = self.identity.or(config.identity).ok_or_else(|| missing("identity"))?;
-        let address = self.coordinator.or(config.coordinator).ok_or_else(|| missing("coordinator"))?;
+        let given = |flag: &Option<PathBuf>, file: Option<PathBuf>| flag.clone().or(file);
+        let roster = given(&self.roster, config.roster).ok_or_else(|| missing("roster"))?;
+        let identity = given(&self.identity, config.identity).ok_or_else(|| missing("identity"))?;
+        let address =
+            self.coordinator.clone().or(config.coordinator).ok_or_else(|| missing("coordinator"))?;
         if address.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
         {
             return Err(Failure::Refused(format!(
                 "coordinator \"{address}\" is not host:port, such as council.example:7433"
             )));
         }
+        Ok(Named { pin, roster, identity, address, plan: given(&self.plan, config.plan) })
+    }
+
+    pub(super) fn resolve(self) -> Result<Target, Failure> {
+        let Named { pin, roster: roster_path, identity: identity_path, address, plan } = self.named()?;
         let roster = verified(&roster_path, &pin)?;
         let identity = read_identity(&identity_path)?;
         // Said here in words; the coordinator would only close the connection.
@@ -112,7 +135,7 @@ impl TargetArgs {
         if let Some(Err(unlisted)) = listed {
             return Err(Failure::in_file(&identity_path, unlisted));
         }
-        let plan = self.plan.or(config.plan).map(|path| read_plan(&path, &roster)).transpose()?;
+        let plan = plan.map(|path| read_plan(&path, &roster)).transpose()?;
         Ok(Target { identity, roster: Arc::new(roster), address, plan })
     }
 }

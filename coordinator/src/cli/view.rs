@@ -10,7 +10,7 @@ use super::{
     paint::NO_PRIVACY,
     table::{Table, bytes, clean, epsilon, span},
     target::{TargetArgs, block_on},
-    write_json,
+    words, write_json,
 };
 
 /// Shows the job as the coordinator sees it now.
@@ -98,6 +98,7 @@ pub(super) fn rounds_table(rounds: &[wire::RoundSummary]) -> Vec<String> {
         "test acc",
         "ε",
         "ε others",
+        "ε wasted",
         "bytes",
         "seconds",
     ]);
@@ -121,12 +122,13 @@ pub(super) fn rounds_table(rounds: &[wire::RoundSummary]) -> Vec<String> {
             number(round.test_accuracy),
             spent(|p| p.epsilon),
             spent(|p| p.epsilon_local),
+            round.epsilon_wasted.map_or("-".to_owned(), epsilon),
             bytes(round.upload_bytes),
             format!("{:.1}", round.seconds),
         ]);
     }
     let mut lines = vec![format!(
-        "train: {}; test: {evaluator} on the public test set; ε so far: the coordinator's count",
+        "train: {}; test: {evaluator} on the public test set; ε so far, and wasted on attempts without a sum: the coordinator's count",
         json::TRAINING_VIEW
     )];
     lines.extend(table.lines());
@@ -147,7 +149,7 @@ pub(super) fn unbounded(rounds: &[wire::RoundSummary]) -> Option<String> {
 
 /// The whole view: what goes on now, the members, progress, and the last `rows` ended attempts.
 pub(super) fn frame(status: &wire::JobStatus, plan: Option<&VerifiedPlan>, rows: usize) -> Vec<String> {
-    let mut lines = vec![now(status), progress(status)];
+    let mut lines = vec![now(status), "as the coordinator sees it".to_owned(), progress(status)];
     lines.extend(members(status));
     lines.push(format!(
         "bytes: {} of masked inputs, {} in and {} out in all; {} since the first attempt",
@@ -157,6 +159,7 @@ pub(super) fn frame(status: &wire::JobStatus, plan: Option<&VerifiedPlan>, rows:
         span(status.seconds)
     ));
     lines.extend(privacy(status, plan));
+    lines.extend(warnings(status));
     if !status.recent.is_empty() {
         lines.push(String::new());
         let from = status.recent.len().saturating_sub(rows);
@@ -195,13 +198,20 @@ pub(super) fn progress(status: &wire::JobStatus) -> String {
     let finished = status.state == "finished";
     let done = if finished { rounds } else { status.round.saturating_sub(1).min(rounds) };
     let filled = BAR * done as usize / rounds as usize;
-    let left = match pace(&status.recent) {
-        _ if finished => String::new(),
-        Some(seconds) => format!(", about {} left", span(seconds * f64::from(rounds - done))),
-        None => String::new(),
-    };
+    let left = left(status);
     let share = 100 * u64::from(done) / u64::from(rounds);
     format!("[{}{}] {done}/{rounds} rounds, {share} %{left}", "█".repeat(filled), "░".repeat(BAR - filled))
+}
+
+/// The time that is left, in words; empty where nobody can tell.
+pub(super) fn left(status: &wire::JobStatus) -> String {
+    let rounds = status.rounds.saturating_sub(status.round.saturating_sub(1));
+    match pace(&status.recent) {
+        Some(seconds) if status.state != "finished" => {
+            format!(", about {} left", span(seconds * f64::from(rounds)))
+        }
+        _ => String::new(),
+    }
 }
 
 /// Seconds a round takes, failed attempts included; from the last attempts.
@@ -229,7 +239,44 @@ fn members(status: &wire::JobStatus) -> Vec<String> {
     }
     let refusals = status.members.iter().filter(|member| !member.refusal.is_empty());
     let mut lines = vec![line];
-    lines.extend(refusals.map(|m| format!("  {} refuses this attempt: {}", clean(&m.id), clean(&m.refusal))));
+    lines.extend(refusals.map(|m| {
+        format!(
+            "  {} takes no part: {}: {}",
+            clean(&m.id),
+            clean(&m.refusal),
+            words::absence(&clean(&m.refusal))
+        )
+    }));
+    lines
+}
+
+/// What somebody should look at: a hold, wasted ε, and what the coordinator says of its own machine.
+pub(super) fn warnings(status: &wire::JobStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    let hold = words::hold(&status.hold);
+    if !hold.is_empty() {
+        lines.push(format!("HELD: {hold}"));
+    }
+    if let Some(wasted) = status.wasted.as_ref().filter(|wasted| wasted.epsilon > 0.0) {
+        lines.push(format!(
+            "wasted: ε = {} on attempts without a sum; {} may still be repeated at a cost",
+            epsilon(wasted.epsilon),
+            status.reserve_left
+        ));
+    }
+    let Some(health) = &status.health else { return lines };
+    if health.chain_holds == Some(false) {
+        lines.push("RECORD: its chain does not hold; see `consilium doctor`".to_owned());
+    }
+    if let Some(seconds) = health.disk_full_seconds.filter(|seconds| *seconds < 86_400.0) {
+        lines.push(format!("DISK: the coordinator's is full in {} at this pace", span(seconds)));
+    }
+    for key in &health.keys {
+        lines.push(match key.days {
+            days if days < 0 => format!("KEY: {}'s has ended", clean(&key.id)),
+            days => format!("KEY: {}'s ends in {days} days", clean(&key.id)),
+        });
+    }
     lines
 }
 

@@ -1,8 +1,11 @@
 //! `consilium watch`: the view, kept up to date until the job is finished.
 //!
-//! On a terminal the view is redrawn in place with three ANSI sequences (up, clear line, clear below); elsewhere each ended
-//! attempt is one line. The coordinator pushes; nothing is polled. A connection that was there once and breaks is dialled
+//! On a terminal the view fills the screen; elsewhere each ended attempt is one line. The coordinator pushes; nothing is polled. A connection that was there once and breaks is dialled
 //! again with growing pauses, because a coordinator that restarts goes on with the same round.
+
+mod draw;
+mod model;
+mod screen;
 
 use std::{
     io::Write,
@@ -20,6 +23,8 @@ use super::{
     target::{Target, TargetArgs, block_on},
     view,
 };
+use model::Model;
+use screen::{Asked, Screen};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -29,8 +34,8 @@ const STARTING: Duration = Duration::from_secs(3);
 
 /// Follows the job until it is finished.
 ///
-/// On a terminal, a view that is redrawn in place; elsewhere, or with --plain, a line for each round that ends. Goes on by
-/// itself when the coordinator restarts.
+/// On a terminal, a view that fills the screen: rounds, step, who is late, curves, privacy, traffic, errors; q leaves it.
+/// Elsewhere, or with --plain, a line for each round that ends. Goes on by itself when the coordinator restarts.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -38,7 +43,7 @@ Example:
   consilium watch --config operator.toml --plain | tee job.log
   consilium watch --config operator.toml --json | jq .round
 
-Ends with exit code 0 when the job is finished, 3 when the coordinator cannot be reached.")]
+Ends with exit code 0 when the job is finished or you leave, 3 when the coordinator cannot be reached.")]
 pub(super) struct Watch {
     #[command(flatten)]
     target: TargetArgs,
@@ -58,13 +63,16 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn run(self, out: &mut dyn Write, terminal: bool) -> Result<(), Failure> {
-        let mode = match (self.json, terminal && !self.plain) {
-            (true, _) => Mode::Json,
-            (false, true) => Mode::InPlace { drawn: 0 },
-            (false, false) => Mode::Plain(Printed::default()),
-        };
         let patience = Duration::from_secs(self.give_up_s.into());
         let target = self.target.resolve()?;
+        let mode = match (self.json, terminal && !self.plain) {
+            (true, _) => Mode::Json,
+            (false, true) => {
+                let model = Model::new(&target.address, target.plan.as_ref());
+                Mode::Screen(Box::new(Screen::take(model)?))
+            }
+            (false, false) => Mode::Plain(Printed::default()),
+        };
         let mut display = Display { mode, out };
         block_on(follow(&target, &mut display, patience, self.wait))
     }
@@ -82,7 +90,7 @@ async fn follow(
     loop {
         let mut seen = false;
         let broken = match one_connection(target, display, &mut seen).await {
-            Ok(()) => return Ok(()),
+            Ok(()) => return display.farewell(target.plan.as_ref()),
             Err(Failure::Unreachable(why)) => why,
             Err(failure) => return Err(failure),
         };
@@ -94,17 +102,24 @@ async fn follow(
         }
         display.lost(&broken, pause)?;
         // Spread, so that a restarted coordinator does not meet everybody at once.
-        tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.75..1.25))).await;
+        let pause_now = tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.75..1.25)));
+        tokio::select! {
+            () = pause_now => {}
+            () = display.left() => return Ok(()),
+        }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
 /// Until the job is finished, or an error. `seen`: whether an update arrived.
 async fn one_connection(target: &Target, display: &mut Display<'_>, seen: &mut bool) -> Result<(), Failure> {
-    let (mut client, link) = target.client().await?;
+    let (mut client, link) = tokio::select! {
+        client = target.client() => client?,
+        () = display.left() => return Ok(()),
+    };
     let mut updates = link.answer(client.watch(wire::StatusRequest {})).await?;
     let mut clock = tokio::time::interval(Duration::from_secs(1));
-    let mut last: Option<(wire::JobStatus, Instant)> = None;
+    let mut last: Option<Instant> = None;
     loop {
         tokio::select! {
             update = updates.message() => {
@@ -117,13 +132,14 @@ async fn one_connection(target: &Target, display: &mut Display<'_>, seen: &mut b
                 if status.state == "finished" {
                     return Ok(());
                 }
-                last = Some((status, Instant::now()));
+                last = Some(Instant::now());
             }
             _ = clock.tick() => {
-                if let Some((status, at)) = &last {
-                    display.tick(status, at.elapsed(), target.plan.as_ref())?;
+                if let Some(at) = &last {
+                    display.tick(at.elapsed())?;
                 }
             }
+            () = display.left() => return Ok(()),
         }
     }
 }
@@ -134,10 +150,7 @@ struct Display<'a> {
 }
 
 enum Mode {
-    /// How many lines stand above the cursor.
-    InPlace {
-        drawn: usize,
-    },
+    Screen(Box<Screen>),
     Plain(Printed),
     Json,
 }
@@ -154,7 +167,10 @@ struct Printed {
 impl Display<'_> {
     fn update(&mut self, status: &wire::JobStatus, plan: Option<&VerifiedPlan>) -> Result<(), Failure> {
         match &mut self.mode {
-            Mode::InPlace { .. } => self.draw(status, plan)?,
+            Mode::Screen(screen) => {
+                screen.model.update(status.clone());
+                screen.draw()?;
+            }
             Mode::Plain(printed) => {
                 for line in printed.lines(status, plan) {
                     writeln!(self.out, "{line}")?;
@@ -169,55 +185,22 @@ impl Display<'_> {
         Ok(())
     }
 
-    /// Lets a view's clocks run between updates.
-    fn tick(
-        &mut self,
-        status: &wire::JobStatus,
-        since: Duration,
-        plan: Option<&VerifiedPlan>,
-    ) -> Result<(), Failure> {
-        if !matches!(self.mode, Mode::InPlace { .. }) {
-            return Ok(());
+    /// Lets a screen's clocks run between updates.
+    fn tick(&mut self, since: Duration) -> Result<(), Failure> {
+        if let Mode::Screen(screen) = &mut self.mode {
+            screen.model.since = since;
+            screen.draw()?;
         }
-        let since = since.as_secs_f64();
-        let mut now = status.clone();
-        now.step_seconds += since;
-        now.seconds += since;
-        now.deadline_seconds = (now.deadline_seconds - since).max(0.0);
-        self.draw(&now, plan)?;
-        self.out.flush()?;
-        Ok(())
-    }
-
-    fn draw(&mut self, status: &wire::JobStatus, plan: Option<&VerifiedPlan>) -> Result<(), Failure> {
-        let (width, height) = size();
-        // What is not the table takes a dozen lines.
-        let lines = view::frame(status, plan, height.saturating_sub(14).max(3));
-        self.place(lines.into_iter().take(height.saturating_sub(1)).map(|line| cut(&line, width)).collect())
-    }
-
-    /// Puts lines where the last ones stood.
-    fn place(&mut self, lines: Vec<String>) -> Result<(), Failure> {
-        let Mode::InPlace { drawn } = &mut self.mode else { return Ok(()) };
-        if *drawn > 0 {
-            write!(self.out, "\x1b[{drawn}A\r")?;
-        }
-        for line in &lines {
-            writeln!(self.out, "\x1b[2K{line}")?;
-        }
-        write!(self.out, "\x1b[J")?;
-        *drawn = lines.len();
         Ok(())
     }
 
     fn lost(&mut self, why: &str, pause: Duration) -> Result<(), Failure> {
         let line = format!("{why}; trying again in {}", span(pause.as_secs_f64()));
         match &mut self.mode {
-            Mode::InPlace { drawn } => {
-                // Below what is known; the next view begins after it.
-                *drawn = 0;
-                writeln!(self.out, "{}", cut(&line, size().0))?;
-                self.out.flush()?;
+            Mode::Screen(screen) => {
+                screen.model.stale = true;
+                screen.model.note(line);
+                screen.draw()?;
             }
             Mode::Plain(_) | Mode::Json => {
                 let _ = writeln!(std::io::stderr(), "consilium: {line}");
@@ -225,16 +208,31 @@ impl Display<'_> {
         }
         Ok(())
     }
-}
 
-fn size() -> (usize, usize) {
-    let (width, height) = terminal_size::terminal_size().map_or((100, 40), |(w, h)| (w.0.into(), h.0.into()));
-    (width, height)
-}
+    /// Completes when a person wants to leave; never without a screen.
+    async fn left(&mut self) {
+        let Mode::Screen(screen) = &mut self.mode else { return std::future::pending().await };
+        loop {
+            match screen.asked().await {
+                Asked::Leave => return,
+                // A terminal that cannot be drawn on says so at the next update.
+                Asked::Redraw => drop(screen.draw()),
+            }
+        }
+    }
 
-/// A line that wraps would spoil the count of lines.
-fn cut(line: &str, width: usize) -> String {
-    line.chars().take(width.max(20)).collect()
+    /// Gives the terminal back, with the last view on it in plain lines.
+    fn farewell(&mut self, plan: Option<&VerifiedPlan>) -> Result<(), Failure> {
+        let Mode::Screen(screen) = &mut self.mode else { return Ok(()) };
+        let status = std::mem::take(&mut screen.model.status);
+        self.mode = Mode::Json;
+        if !status.job.is_empty() {
+            for line in view::frame(&status, plan, 5) {
+                writeln!(self.out, "{line}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Printed {

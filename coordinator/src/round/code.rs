@@ -15,3 +15,5 @@ pub const STORE: &str = "store";
 pub const RESTORED: &str = "restored";
 /// The sum cannot be applied to the adapter.
 pub const NOT_APPLICABLE: &str = "not-applicable";
+/// An operator ended it.
+pub const ABORTED: &str = "operator-abort";

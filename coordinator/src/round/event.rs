@@ -81,6 +81,17 @@ pub enum Event {
     },
     /// An entry of the signed log that belongs to no attempt's end.
     Logged(SignedAuditEntry),
+    /// A member declined the attempt.
+    Declined {
+        /// Who.
+        from: Id,
+        /// Its reason's code.
+        code: String,
+    },
+    /// Members that sit rounds out are invited to this one: it cannot do without them.
+    Pardoned,
+    /// An operator gave an instruction; this is its signature.
+    Acted(wire::SignedAction),
 }
 
 /// A record that does not hold an event: the store was written by other software, or damaged.
@@ -133,6 +144,9 @@ impl Event {
             Self::Logged(_) => "logged",
             Self::Returned { .. } => "returned",
             Self::Seen { .. } => "seen",
+            Self::Declined { .. } => "declined",
+            Self::Pardoned => "pardoned",
+            Self::Acted(_) => "acted",
         }
     }
 
@@ -143,6 +157,11 @@ impl Event {
             Self::Opened(announcement) => announcement.encode_to_vec(),
             Self::Evaluated(evaluation) => evaluation.encode_to_vec(),
             Self::Logged(entry) => entry.encode_to_vec(),
+            Self::Acted(action) => action.encode_to_vec(),
+            Self::Pardoned => Vec::new(),
+            Self::Declined { from, code } => {
+                Body { from: from.to_string(), code: code.clone(), ..Body::default() }.encode_to_vec()
+            }
             Self::Accepted { from, step, body } => {
                 Body { from: from.to_string(), step: *step, body: body.clone(), ..Body::default() }
                     .encode_to_vec()
@@ -188,6 +207,12 @@ impl Event {
         Ok(match kind {
             "opened" => Self::Opened(wire::SignedAnnouncement::decode(bytes).map_err(|_| bad())?),
             "evaluated" => Self::Evaluated(wire::Evaluation::decode(bytes).map_err(|_| bad())?),
+            "acted" => Self::Acted(wire::SignedAction::decode(bytes).map_err(|_| bad())?),
+            "pardoned" => Self::Pardoned,
+            "declined" => {
+                let Body { from, code, .. } = body()?;
+                Self::Declined { from: id(&from)?, code }
+            }
             "accepted" => {
                 let Body { from, step, body, .. } = body()?;
                 Self::Accepted { from: id(&from)?, step, body }
@@ -239,10 +264,13 @@ mod tests {
             Event::Released { survivors: vec![a.clone()], logged: None },
             Event::Released { survivors: vec![a.clone()], logged: Some(entry.clone()) },
             Event::Blamed { culprit: a.clone(), check: "C3".into(), evidence: vec![7; 9] },
-            Event::Failed { code: "too-few".into(), culprits: vec![a], logged: Some(entry.clone()) },
+            Event::Failed { code: "too-few".into(), culprits: vec![a.clone()], logged: Some(entry.clone()) },
             Event::Returned { survivors: Vec::new(), debited: 9, logged: Some(entry.clone()) },
             Event::Seen { debited: 7, logged: Some(entry.clone()) },
             Event::Logged(entry),
+            Event::Declined { from: a, code: "budget".into() },
+            Event::Pardoned,
+            Event::Acted(wire::SignedAction { action: vec![1, 2], signature: vec![3; 64] }),
             Event::Evaluated(wire::Evaluation { round: 3, loss: 0.5, ..Default::default() }),
         ] {
             assert_eq!(Event::decode(event.kind(), &event.encode()), Ok(event));

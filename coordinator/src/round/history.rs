@@ -1,6 +1,35 @@
 //! Finished attempts, as the operator's table shows them.
 
+use consilium_crypto::secagg::Step;
 use consilium_proto::{ids::Id, plan::Guarantees, wire};
+
+use super::step_name;
+
+/// A member without which an attempt went on or ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Absent {
+    pub(crate) id: Id,
+    /// The first step that it did not answer.
+    pub(crate) step: Step,
+    /// Why, as far as it said; empty otherwise.
+    pub(crate) code: String,
+}
+
+impl Absent {
+    pub(crate) fn new(id: Id, step: Step) -> Self {
+        Self { id, step, code: String::new() }
+    }
+
+    fn wire(&self) -> wire::Absence {
+        let step = step_name(self.step).into();
+        wire::Absence { id: self.id.to_string(), step, code: self.code.clone() }
+    }
+
+    /// It had dealt its shares: the attempt cost ε with it in it.
+    pub(crate) fn cost_privacy(&self) -> bool {
+        matches!(self.step, Step::Input | Step::Vote | Step::Unmask)
+    }
+}
 
 /// One attempt from its announcement to its end.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +51,9 @@ pub(crate) struct Summary {
     /// Attempts debited by its end.
     pub(crate) debited: u64,
     pub(crate) adapter: Option<[u8; 32]>,
+    pub(crate) absent: Vec<Absent>,
+    /// It cost ε.
+    pub(crate) is_debited: bool,
 }
 
 impl Summary {
@@ -51,6 +83,9 @@ impl Summary {
             step_seconds: begins.iter().zip(&ends).map(|(&begin, &end)| seconds(begin, end)).collect(),
             started_ms: self.started_ms,
             adapter_digest: self.adapter.map(|digest| digest.to_vec()).unwrap_or_default(),
+            absent: self.absent.iter().map(Absent::wire).collect(),
+            debited: self.is_debited,
+            epsilon_wasted: None,
         }
     }
 }

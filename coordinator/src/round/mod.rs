@@ -12,6 +12,9 @@
 //! an organization's update.
 
 pub mod code;
+mod control;
+mod cost;
+mod ending;
 mod event;
 mod history;
 mod log;
@@ -45,6 +48,8 @@ use consilium_proto::{
     wire::{self, coordinator_message::Kind},
 };
 
+pub use control::{ActRefused, Acted};
+use control::{Control, Hold};
 pub use event::{BadEvent, Event};
 use history::Summary;
 use members::Members;
@@ -52,6 +57,7 @@ pub use recovery::{Recovered, RecoveryError};
 pub use release::Publication;
 use restored::Behind;
 use running::{Refused, Running};
+use status::step_name;
 use witness::Witnesses;
 
 /// What happened.
@@ -126,6 +132,22 @@ pub enum Input {
     },
     /// Time passed.
     Tick,
+}
+
+impl Input {
+    /// The member whose word it is.
+    fn from(&self) -> Option<&Id> {
+        match self {
+            Self::Hello { from, .. }
+            | Self::Gone { from }
+            | Self::Protocol { from, .. }
+            | Self::Refusal { from, .. }
+            | Self::Evaluation { from, .. }
+            | Self::StateQuery { from, .. }
+            | Self::StateStatements { from, .. } => Some(from),
+            Self::Held { .. } | Self::Summed { .. } | Self::Tick => None,
+        }
+    }
 }
 
 /// What to do.
@@ -271,6 +293,9 @@ pub struct Job {
     releases: u32,
     /// Attempts whose masked inputs may have left a client: each costs ε.
     debited: u64,
+    /// Those among them that ended without a sum.
+    wasted: u64,
+    control: Control,
     guarantees: BTreeMap<u64, Guarantees>,
     history: Vec<Summary>,
     started_ms: Option<u64>,
@@ -300,6 +325,9 @@ impl Job {
     pub fn handle(&mut self, input: Input, now_ms: u64) -> Vec<Effect> {
         let mut effects = Vec::new();
         let was_finished = self.is_finished();
+        if let Some(from) = input.from() {
+            self.members.seen(from, now_ms);
+        }
         match input {
             Input::Hello { from, hello } => self.hello(from, hello, now_ms, &mut effects),
             Input::Gone { from } => {
@@ -331,6 +359,7 @@ impl Job {
     /// When [`Input::Tick`] is due at the latest, Unix milliseconds.
     pub fn next_wake_ms(&self, now_ms: u64) -> Option<u64> {
         let deadline = match &self.phase {
+            Phase::Waiting { .. } if self.is_held() => return None,
             Phase::Waiting { since_ms, .. } => since_ms + self.wait_ms(),
             Phase::Running(running) => running.deadline_ms(self.plan.document()),
             Phase::Finished => return None,
@@ -381,7 +410,9 @@ impl Job {
             return;
         }
         let software = hello.software.chars().filter(|c| c.is_ascii_graphic()).take(32).collect();
-        self.members.came(&from, software, hello.protocol_version);
+        // The way here makes it look behind, never ahead.
+        let skew_ms = (hello.clock_ms > 0).then(|| hello.clock_ms as i64 - now_ms as i64);
+        self.members.came(&from, software, hello.protocol_version, skew_ms);
         let welcome = wire::Welcome {
             roster_digest: self.roster.digest().0.to_vec(),
             plan_digest: self.plan.digest().0.to_vec(),
@@ -443,6 +474,7 @@ impl Job {
         let Phase::Running(running) = &mut self.phase else { return Err(ChunkRefused("no-attempt")) };
         let mut effects = Vec::new();
         running.chunk(from, part.into(), &mut effects)?;
+        self.members.seen(from, now_ms);
         self.advance(now_ms, &mut effects);
         self.farewell(false, &mut effects);
         Ok(effects)
@@ -481,7 +513,12 @@ impl Job {
             }
             self.note_blames(effects.get(begun..).unwrap_or_default());
             let plain = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-';
-            self.members.refused(from, refusal.code.chars().filter(plain).take(48).collect());
+            let code: String = refusal.code.chars().filter(plain).take(48).collect();
+            // Its first word stands, so that a member that goes on declining does not fill the record.
+            if self.members.refused(from, code.clone()) {
+                let event = Event::Declined { from: from.clone(), code };
+                effects.push(Effect::Record { round: refusal.round, attempt: refusal.attempt, event });
+            }
         }
     }
 
@@ -561,23 +598,31 @@ impl Job {
         now_ms: u64,
         effects: &mut Vec<Effect>,
     ) -> bool {
+        if self.is_held() {
+            return false;
+        }
         if self.is_behind() || !self.room {
             // Nobody is waited for meanwhile, so nobody is late.
             self.phase = Phase::Waiting { round, attempt, since_ms: now_ms };
             return false;
         }
         let minimum = self.plan.document().cohort.min_survivors as usize;
-        self.members.exclude_convicted(minimum);
+        self.members.leave_out(minimum, round);
         let settled = self
             .plan
             .cohort()
             .iter()
             .all(|id| self.members.is_online(id) || self.members.is_gone(id, now_ms));
+        if settled && self.members.online() < minimum && self.members.online_if_pardoned() >= minimum {
+            // Nobody is kept out of a round that cannot do without.
+            effects.push(Effect::Record { round, attempt, event: Event::Pardoned });
+            self.members.pardon(round);
+            self.members.leave_out(minimum, round);
+        }
         if self.members.online() >= minimum && settled {
             if self.jump(now_ms, effects) {
                 return true;
             }
-            self.members.forget_refusals();
             let announcement =
                 Running::announce(&self.identity, &self.roster, &self.plan, &self.state, round, attempt);
             let event = Event::Opened(announcement);
@@ -605,79 +650,7 @@ impl Job {
         false
     }
 
-    fn fail(&mut self, code: &'static str, now_ms: u64, effects: &mut Vec<Effect>) {
-        self.count_overtaken(code);
-        let Phase::Running(running) = &self.phase else { return };
-        let (round, attempt) = (running.round, running.attempt);
-        let (culprits, summary) = (running.culprits(), running.summary());
-        let announcement = Some(running.announcement().clone());
-        let logged = Some(self.logged_failure((round, attempt), code, &culprits, announcement, now_ms));
-        let event = Event::Failed { code: code.into(), culprits: culprits.clone(), logged };
-        effects.push(Effect::Record { round, attempt, event });
-        let ended = wire::AttemptEnded {
-            round,
-            attempt,
-            code: code.into(),
-            culprits: culprits.iter().map(Id::to_string).collect(),
-        };
-        for id in self.plan.cohort() {
-            effects.push(Effect::Send { to: id.clone(), message: Kind::AttemptEnded(ended.clone()) });
-        }
-        effects.push(Effect::DropInputs { round, attempt });
-        self.failed(summary, code, culprits, now_ms);
-        self.after_failure(round, attempt, now_ms);
-    }
-
-    fn failed(&mut self, mut summary: Summary, code: &str, culprits: Vec<Id>, now_ms: u64) {
-        summary.outcome = code.into();
-        summary.culprits = culprits;
-        summary.ended_ms = now_ms;
-        summary.debited = self.debited;
-        self.history.push(summary);
-    }
-
-    fn after_failure(&mut self, round: u32, attempt: u32, now_ms: u64) {
-        if attempt < self.plan.document().retries.max_attempts {
-            self.phase = Phase::Waiting { round, attempt: attempt + 1, since_ms: now_ms };
-        } else {
-            self.next_round(round, now_ms);
-        }
-    }
-
-    fn next_round(&mut self, round: u32, now_ms: u64) {
-        self.phase = if round < self.plan.document().rounds {
-            Phase::Waiting { round: round + 1, attempt: 1, since_ms: now_ms }
-        } else {
-            Phase::Finished
-        };
-    }
-
     fn ended(&self) -> Kind {
         Kind::JobEnded(wire::JobEnded { releases: self.releases })
-    }
-
-    /// The latest number of debited attempts whose cost nobody has computed yet. Computing it takes a moment, so the driver does
-    /// it beside the round and comes back with [`Job::note_cost`].
-    pub fn unknown_cost(&self) -> Option<u64> {
-        let all = self.history.iter().map(|summary| summary.debited).chain([self.debited]);
-        all.filter(|count| *count > 0 && !self.guarantees.contains_key(count)).max()
-    }
-
-    /// Notes what a number of attempts costs.
-    pub fn note_cost(&mut self, attempts: u64, cost: Guarantees) {
-        self.guarantees.insert(attempts, cost);
-    }
-
-    /// The two guarantees if every one of these attempts counts.
-    fn cost(&self, attempts: u64) -> Option<Guarantees> {
-        if self.plan.derived().mechanisms.is_none() {
-            return Some(Guarantees::NONE);
-        }
-        let nothing = Guarantees { central: 0.0, local: 0.0, delta: self.plan.document().privacy.delta };
-        if attempts == 0 { Some(nothing) } else { self.guarantees.get(&attempts).copied() }
-    }
-
-    fn summary(&self, summary: &Summary) -> wire::RoundSummary {
-        summary.wire(self.cost(summary.debited))
     }
 }

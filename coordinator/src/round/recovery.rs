@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use consilium_proto::{
+    action::Action,
     identity::Identity,
     log::LogHead,
     plan::VerifiedPlan,
@@ -13,8 +14,8 @@ use consilium_proto::{
 use thiserror::Error;
 
 use super::{
-    Behind, Effect, Event, FiveSteps, Job, Phase, Summary, code, members::Members, running::Running,
-    witness::Witnesses,
+    Behind, Control, Effect, Event, FiveSteps, Hold, Job, Phase, Summary, code, members::Members,
+    running::Running, witness::Witnesses,
 };
 
 /// One recorded event, and when.
@@ -75,6 +76,8 @@ impl Job {
             released_round: 0,
             releases: 0,
             debited: 0,
+            wasted: 0,
+            control: Control::default(),
             guarantees: BTreeMap::new(),
             history: Vec::new(),
             started_ms: None,
@@ -128,6 +131,7 @@ impl Job {
                 self.after_failure(round, attempt, at_ms);
             }
             Event::Failed { code, culprits, logged } => {
+                self.has_started();
                 self.relogged(logged.as_ref()).map_err(broken)?;
                 self.count_overtaken(code);
                 let summary = match &self.phase {
@@ -144,6 +148,15 @@ impl Job {
             Event::Logged(entry) => self.relogged(Some(entry)).map_err(broken)?,
             Event::Evaluated(evaluation) => {
                 self.evaluated(evaluation);
+            }
+            Event::Acted(signed) => {
+                // Its signature was verified before it was recorded, under the roster of that day.
+                let action = Action::read(signed, &self.plan.digest()).map_err(|e| broken(e.to_string()))?;
+                self.apply(&action.what, at_ms);
+            }
+            Event::Pardoned => self.members.pardon(round),
+            Event::Declined { from, code } => {
+                self.members.refused(from, code.clone());
             }
             Event::Accepted { .. } | Event::Stored { .. } | Event::Blamed { .. } | Event::Closed { .. } => {
                 let Phase::Running(running) = &mut self.phase else {
@@ -172,6 +185,13 @@ impl Job {
         }
     }
 
+    /// A job that has begun does not wait to be started, whatever its configuration says now.
+    fn has_started(&mut self) {
+        if self.control.hold == Hold::NotStarted {
+            self.control.hold = Hold::No;
+        }
+    }
+
     pub(super) fn opened(
         &mut self,
         event: &Event,
@@ -180,7 +200,9 @@ impl Job {
         at_ms: u64,
     ) -> Result<Running, String> {
         let Event::Opened(announcement) = event else { return Err("not an announcement".into()) };
-        self.members.exclude_convicted(self.plan.document().cohort.min_survivors as usize);
+        self.has_started();
+        self.members.leave_out(self.plan.document().cohort.min_survivors as usize, round);
+        self.members.forget_refusals();
         let mut running = Running::open(announcement, &self.roster, &self.plan, &*self.protocol, at_ms)?;
         if !running.is(round, attempt) {
             return Err("the announcement is of another attempt".into());

@@ -80,6 +80,8 @@ impl Job {
         summary.train_accuracy = metrics.map(|(_, accuracy)| accuracy);
         summary.adapter = Some(self.state.adapter_digest().0);
         summary.debited = self.debited;
+        summary.is_debited = running.is_debited();
+        self.settle_absences(round, &mut summary);
         self.history.push(summary);
         self.released_round = round;
         self.releases += 1;

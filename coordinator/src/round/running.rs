@@ -17,7 +17,11 @@ use consilium_proto::{
     wire::{self, coordinator_message::Kind},
 };
 
-use super::{Aggregation, ChunkRefused, Effect, Event, HashedPart, code, history::Summary, members::Members};
+use super::{
+    Aggregation, ChunkRefused, Effect, Event, HashedPart, code,
+    history::{Absent, Summary},
+    members::Members,
+};
 
 /// An attempt between its announcement and its end.
 pub(crate) struct Running {
@@ -34,7 +38,11 @@ pub(crate) struct Running {
     resumed_ms: u64,
     step_ends_ms: Vec<u64>,
     debit_pending: bool,
+    /// Masked inputs were asked for: it costs ε.
+    debited: bool,
     aggregating: bool,
+    /// Who had not answered a step when it closed; not of the last, which a quorum ends.
+    absent: Vec<Absent>,
     /// Whom recorded evidence convicts, and of which check.
     blamed: Vec<(Id, String)>,
 }
@@ -113,7 +121,9 @@ impl Running {
             resumed_ms: 0,
             step_ends_ms: Vec::new(),
             debit_pending,
+            debited: debit_pending,
             aggregating: false,
+            absent: Vec::new(),
             blamed: Vec::new(),
         })
     }
@@ -425,11 +435,16 @@ impl Running {
 
     /// Freezes the step's set, now or in a replay.
     fn closed(&mut self, step: Step, now_ms: u64) -> Option<Settled> {
+        if step != Step::Unmask {
+            let absent: Vec<_> = self.missing().map(|id| Absent::new(id.clone(), step)).collect();
+            self.absent.extend(absent);
+        }
         if self.collector.close().is_err() {
             return Some(Settled::Failed { code: code::MISBEHAVIOUR });
         }
         self.step_ends_ms.push(now_ms);
         self.debit_pending |= step != Step::Input && self.step() == Step::Input;
+        self.debited |= self.debit_pending;
         self.aggregating = self.collector.sum().is_some();
         None
     }
@@ -437,6 +452,26 @@ impl Running {
     /// 1 once, when masked inputs were first asked for: from then on the attempt costs ε.
     pub(crate) fn newly_debited(&mut self) -> u64 {
         u64::from(std::mem::take(&mut self.debit_pending))
+    }
+
+    /// Whether it costs ε already.
+    pub(crate) fn is_debited(&self) -> bool {
+        self.debited
+    }
+
+    /// Members whose answer of this step is held, and how many it needs.
+    pub(crate) fn answers(&self) -> (usize, usize) {
+        (self.collector.received().len(), self.collector.needed())
+    }
+
+    /// The last step that a member answered.
+    pub(crate) fn reached(&self, id: &Id) -> Option<Step> {
+        let before = |step: Step| Step::from_number((step as u8).checked_sub(1)?);
+        match self.absent.iter().find(|absent| absent.id == *id) {
+            Some(absent) => before(absent.step),
+            None if self.has_answered(id) => Some(self.step()),
+            None => before(self.step()),
+        }
     }
 
     /// The work that is left when all shares are in.
@@ -479,6 +514,7 @@ impl Running {
             survivors: self.survivors(),
             culprits: self.culprits(),
             upload_bytes: self.uploaded,
+            absent: self.absent.clone(),
             ..Summary::default()
         }
     }

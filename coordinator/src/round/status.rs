@@ -3,7 +3,7 @@
 use consilium_crypto::secagg::Step;
 use consilium_proto::wire;
 
-use super::{Job, Phase, history::privacy, members::Member};
+use super::{Job, Phase, control::Next, history::privacy, members::Member};
 
 /// Rounds that a status carries; the whole list is asked for separately.
 const RECENT: usize = 512;
@@ -14,6 +14,9 @@ impl Job {
         let document = self.plan.document();
         let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1e3;
         let (state, round, attempt, step, since, deadline) = match &self.phase {
+            Phase::Waiting { round, attempt, since_ms } if self.is_held() => {
+                ("held", *round, *attempt, "wait", *since_ms, 0)
+            }
             Phase::Waiting { round, attempt, since_ms } => {
                 ("waiting", *round, *attempt, "wait", *since_ms, since_ms + self.wait_ms())
             }
@@ -31,6 +34,8 @@ impl Job {
             Phase::Finished => self.history.last().map_or(now_ms, |last| last.ended_ms),
             _ => now_ms,
         };
+        let (answers, needed) = self.answers();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         wire::JobStatus {
             job: document.job.to_string(),
             state: state.into(),
@@ -40,7 +45,7 @@ impl Job {
             step: step.into(),
             step_seconds: seconds(since, now_ms),
             deadline_seconds: seconds(now_ms, deadline),
-            members: self.member_status(),
+            members: self.member_status(round, now_ms),
             recent: self
                 .history
                 .iter()
@@ -53,8 +58,67 @@ impl Job {
             privacy_unit: unit(document),
             upload_bytes: self.upload_bytes,
             spent: self.cost(self.debited).map(privacy),
+            hold: self.control.hold.word().into(),
+            now_ms,
+            software: env!("CARGO_PKG_VERSION").into(),
+            answers: count(answers),
+            needed: count(needed),
+            at_deadline: self.at_deadline().into(),
+            debited: matches!(&self.phase, Phase::Running(running) if running.is_debited()),
+            wasted: self.wasted().map(privacy),
+            min_survivors: document.cohort.min_survivors,
+            max_attempts: document.retries.max_attempts,
+            reserve_left: self.retries_left(round),
+            actions: self.control.actions,
+            epsilon_budget: document.privacy.epsilon,
+            // What the driver knows.
             bytes_in: 0,
             bytes_out: 0,
+            health: None,
+            problems: Vec::new(),
+        }
+    }
+
+    /// Attempts that may be repeated after they cost privacy: what the reserve pays for, less what the attempt at hand is
+    /// about to cost.
+    fn retries_left(&self, round: u32) -> u32 {
+        let ahead = match &self.phase {
+            Phase::Waiting { .. } => 1,
+            Phase::Running(running) => u64::from(!running.is_debited()),
+            Phase::Finished => 0,
+        };
+        u32::try_from(self.reserve_left(round).saturating_sub(ahead)).unwrap_or(u32::MAX)
+    }
+
+    /// Members whose answer of this step is held, and how many it needs.
+    fn answers(&self) -> (usize, usize) {
+        match &self.phase {
+            Phase::Waiting { .. } => {
+                (self.members.online(), self.plan.document().cohort.min_survivors as usize)
+            }
+            Phase::Running(running) => running.answers(),
+            Phase::Finished => (0, 0),
+        }
+    }
+
+    /// What happens at the deadline if nobody else answers.
+    fn at_deadline(&self) -> &'static str {
+        let word = |next| match next {
+            Next::Retry => "retry",
+            Next::Round => "next-round",
+            Next::End => "job-ends",
+        };
+        match &self.phase {
+            Phase::Waiting { .. } if self.is_held() => "",
+            // Nobody came: another attempt of the same round would wait for the same members.
+            Phase::Waiting { round, .. } if *round < self.plan.document().rounds => "next-round",
+            Phase::Waiting { .. } => "job-ends",
+            Phase::Running(running) if running.is_releasing() => "",
+            Phase::Running(running) => {
+                let (answers, needed) = running.answers();
+                if answers >= needed { "goes-on" } else { word(self.after(running.round, running.attempt)) }
+            }
+            Phase::Finished => "",
         }
     }
 
@@ -63,7 +127,7 @@ impl Job {
         wire::RoundsReply { rounds: self.history.iter().map(|summary| self.summary(summary)).collect() }
     }
 
-    fn member_status(&self) -> Vec<wire::MemberStatus> {
+    fn member_status(&self, round: u32, now_ms: u64) -> Vec<wire::MemberStatus> {
         let status = self.members.iter().map(|(id, member)| {
             let (done, awaited) = match &self.phase {
                 Phase::Waiting { .. } => (member.online, !member.online),
@@ -74,10 +138,24 @@ impl Job {
                 id: id.to_string(),
                 online: member.online,
                 done,
-                awaited: awaited && member.refusal.is_none() && !member.excluded,
-                refusal: trouble(member),
+                awaited: awaited && member.refusal.is_none() && member.left_out.is_none(),
+                refusal: trouble(member, self.members.why_absent(id)),
                 software: member.software.clone(),
                 protocol_version: member.protocol,
+                last_seen_ms: member.last_seen_ms,
+                step: match &self.phase {
+                    Phase::Running(running) => running.reached(id).map(step_name).unwrap_or_default().into(),
+                    _ => String::new(),
+                },
+                clock_skew_ms: member.skew_ms,
+                // The driver's.
+                bytes_in: 0,
+                bytes_out: 0,
+                disconnects: member.disconnects,
+                disconnects_hour: member.disconnects_hour(now_ms),
+                suspended: member.suspended,
+                sits_out: member.sits_out(round),
+                absences: member.absences,
             }
         });
         status.collect()
@@ -85,9 +163,9 @@ impl Job {
 }
 
 /// Why a member does not take part, or what is wrong with what it sends.
-fn trouble(member: &Member) -> String {
+fn trouble(member: &Member, why_absent: String) -> String {
     match (&member.refusal, member.fault) {
-        _ if member.excluded => "excluded".into(),
+        _ if member.left_out.is_some() => why_absent,
         (Some(code), _) => code.clone(),
         (None, Some(check)) => format!("fault-{}", check.to_lowercase()),
         (None, None) => String::new(),
@@ -99,7 +177,7 @@ fn unit(plan: &consilium_proto::plan::Plan) -> String {
     if note.is_empty() { unit.name().into() } else { format!("{unit} ({note})") }
 }
 
-fn step_name(step: Step) -> &'static str {
+pub(super) fn step_name(step: Step) -> &'static str {
     match step {
         Step::Advertise => "advertise",
         Step::Share => "share",

@@ -1,5 +1,6 @@
 //! The round, driven by hand: one input at a time, with the protocol's own clients as members.
 
+mod acts;
 mod blame;
 mod other_protocol;
 
@@ -37,7 +38,12 @@ fn name(index: usize) -> Id {
     format!("org-{index}").parse().unwrap()
 }
 
-fn documents(identities: &[Arc<Identity>], coordinator: &Identity) -> (VerifiedRoster, VerifiedPlan) {
+fn documents(
+    identities: &[Arc<Identity>],
+    coordinator: &Identity,
+    operator: &Identity,
+    change: impl FnOnce(&mut Plan),
+) -> (VerifiedRoster, VerifiedPlan) {
     let party = |identity: &Identity| Party {
         id: identity.id.clone(),
         signing_key: identity.signing_key().verifying_key(),
@@ -57,8 +63,9 @@ fn documents(identities: &[Arc<Identity>], coordinator: &Identity) -> (VerifiedR
         quorum: 2 * n / 3 + 1,
         coordinator: party(coordinator),
         organizations: identities.iter().map(|it| party(it)).collect(),
-        operators: Vec::new(),
+        operators: vec![party(operator)],
         coordinator_next: None,
+        viewers: Vec::new(),
         plan_signers: Vec::new(),
     };
     let text = roster.to_text().unwrap();
@@ -66,7 +73,7 @@ fn documents(identities: &[Arc<Identity>], coordinator: &Identity) -> (VerifiedR
         Roster::verify(&text, &sign(Document::Roster, &text), &fingerprint(Document::Roster, &text)).unwrap();
     let tensor = |name: &str, shape| Tensor { name: name.into(), shape, bound: 0.0, trained: true };
     let nothing = Digest([0; 32]);
-    let plan = Plan {
+    let mut plan = Plan {
         version: 1,
         job: "job".parse().unwrap(),
         roster: roster.digest(),
@@ -114,7 +121,7 @@ fn documents(identities: &[Arc<Identity>], coordinator: &Identity) -> (VerifiedR
             grace_s: (GRACE_MS / 1000) as u32,
             upload_grace_s: Some((UPLOAD_GRACE_MS / 1000) as u32),
         },
-        retries: Retries { max_attempts: 2 },
+        retries: Retries { max_attempts: 2, reserve: None },
         hours: Vec::new(),
         retention: None,
         data: Vec::new(),
@@ -131,6 +138,7 @@ fn documents(identities: &[Arc<Identity>], coordinator: &Identity) -> (VerifiedR
             tensors: vec![tensor("head.bias", vec![2]), tensor("head.weight", vec![2, 3])],
         },
     };
+    change(&mut plan);
     let text = plan.to_text().unwrap();
     let plan = Plan::verify(&text, &sign(Document::Plan, &text), &roster).unwrap();
     (roster, plan)
@@ -141,6 +149,7 @@ struct Bench {
     job: Job,
     now: u64,
     coordinator: Arc<Identity>,
+    operator: Arc<Identity>,
     identities: Vec<Arc<Identity>>,
     roster: Arc<VerifiedRoster>,
     plan: Arc<VerifiedPlan>,
@@ -159,18 +168,24 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    /// Under a plan that differs.
+    fn with(change: impl FnOnce(&mut Plan)) -> Self {
         let identity =
             |id: &str, seed| Arc::new(Identity::generate(id.parse().unwrap(), [seed; 32]).unwrap());
-        let coordinator = identity("coordinator", 99);
+        let (coordinator, operator) = (identity("coordinator", 99), identity("ada", 98));
         let identities: Vec<_> =
             (0..5u8).map(|index| identity(name(index.into()).as_str(), index + 1)).collect();
-        let (roster, plan) = documents(&identities, &coordinator);
+        let (roster, plan) = documents(&identities, &coordinator, &operator, change);
         let (roster, plan) = (Arc::new(roster), Arc::new(plan));
         let now = 1_000_000;
         Self {
             job: Job::new(coordinator.clone(), roster.clone(), plan.clone(), now).unwrap(),
             now,
             coordinator,
+            operator,
             identities,
             roster,
             plan,
@@ -233,15 +248,19 @@ impl Bench {
     }
 
     fn comes(&mut self, index: usize) -> Vec<&'static str> {
-        let hello = wire::Hello {
+        self.hand(Input::Hello { from: name(index), hello: self.greeting() })
+    }
+
+    fn greeting(&self) -> wire::Hello {
+        wire::Hello {
             protocol_version: PROTOCOL_VERSION,
             roster_digest: self.roster.digest().0.to_vec(),
             plan_digest: self.plan.digest().0.to_vec(),
             applied_round: 0,
             software: "test".into(),
+            clock_ms: 0,
             newest: None,
-        };
-        self.hand(Input::Hello { from: name(index), hello })
+        }
     }
 
     fn goes(&mut self, index: usize) -> Vec<&'static str> {
@@ -468,8 +487,8 @@ fn refusals_that_put_the_minimum_out_of_reach_end_the_attempt_at_once() {
     let mut bench = Bench::new();
     bench.all_come();
     bench.speaks(0);
-    assert!(bench.refuses(1).is_empty(), "four of five are enough");
-    assert_eq!(bench.refuses(2), ["failed", "opened"]);
+    assert_eq!(bench.refuses(1), ["declined"], "four of five are enough");
+    assert_eq!(bench.refuses(2), ["declined", "failed", "opened"]);
     assert_eq!(outcomes(&bench.job), [(1, 1, code::TOO_MANY_REFUSALS.to_owned())]);
     // The refusals belonged to that attempt: in the next one all five may speak.
     assert!(bench.job.status(bench.now).members.iter().all(|it| it.awaited && it.refusal.is_empty()));

@@ -153,7 +153,7 @@ mod tests {
     fn members(online: usize) -> (Members, Witnesses) {
         let all: Vec<Id> = (0..5).map(id).collect();
         let mut members = Members::new(&all, (0, 0), 0);
-        all.iter().take(online).for_each(|id| members.came(id, String::new(), 3));
+        all.iter().take(online).for_each(|id| members.came(id, String::new(), 3, None));
         (members, Witnesses::new(2))
     }
 

@@ -45,10 +45,18 @@ pub struct Traffic {
     pub sent: AtomicU64,
 }
 
+impl Traffic {
+    /// Received and sent.
+    pub fn read(&self) -> (u64, u64) {
+        (self.received.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed))
+    }
+}
+
 /// Serves calls until the connection ends, is replaced by a newer one, or the coordinator stops.
-pub(super) async fn serve(accepted: Accepted, caller: Caller, gate: &Arc<Gate>, routes: Routes) {
+pub(super) async fn serve(mut accepted: Accepted, caller: Caller, gate: &Arc<Gate>, routes: Routes) {
     let (peer, connection, replaced) = gate.admit(caller);
     let id = peer.account.id.clone();
+    accepted.party = peer.account.traffic.clone();
     let limits = &gate.limits;
     let mut http = http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())
@@ -127,11 +135,13 @@ pub(super) struct Accepted {
     tls: Box<TlsStream<TcpStream>>,
     again: &'static [u8],
     traffic: Arc<Traffic>,
+    /// Of whose connection it is, once that is known.
+    party: Arc<Traffic>,
 }
 
 impl Accepted {
     pub(super) fn new(tls: TlsStream<TcpStream>, traffic: Arc<Traffic>) -> Self {
-        Self { tls: Box::new(tls), again: PREFACE, traffic }
+        Self { tls: Box::new(tls), again: PREFACE, party: Arc::default(), traffic }
     }
 }
 
@@ -149,7 +159,9 @@ impl AsyncRead for Accepted {
         }
         let before = buf.filled().len();
         let polled = Pin::new(self.tls.as_mut()).poll_read(cx, buf);
-        self.traffic.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        let read = (buf.filled().len() - before) as u64;
+        self.traffic.received.fetch_add(read, Ordering::Relaxed);
+        self.party.received.fetch_add(read, Ordering::Relaxed);
         polled
     }
 }
@@ -159,6 +171,7 @@ impl AsyncWrite for Accepted {
         let polled = Pin::new(self.tls.as_mut()).poll_write(cx, buf);
         if let Poll::Ready(Ok(written)) = &polled {
             self.traffic.sent.fetch_add(*written as u64, Ordering::Relaxed);
+            self.party.sent.fetch_add(*written as u64, Ordering::Relaxed);
         }
         polled
     }

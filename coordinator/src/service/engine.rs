@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,17 +18,22 @@ use consilium_proto::{
     ids::Id,
     plan::{Guarantees, VerifiedPlan},
     roster::VerifiedRoster,
-    wire::{CoordinatorMessage, Evidence, JobStatus, RoundsReply, SignedReleaseHead},
+    wire::{
+        ActReply, ActRequest, CoordinatorMessage, Evidence, JobStatus, LogEntry, RoundsReply,
+        SignedReleaseHead,
+    },
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tonic::Status;
 
 #[cfg(feature = "test-hooks")]
 use super::hook::durable;
-use super::{ServiceError, Traffic, refusals::Refusals};
+use super::{ServiceError, Traffic, gate::Gate, health::Machine, observe::traces::Traces, recent::Recent};
 use crate::{
     disk::Disk,
-    round::{Aggregation, Effect, Event, HashedPart, Input, Job, Recovered, RecoveryError},
+    round::{
+        ActRefused, Aggregation, Effect, Event, HashedPart, Input, Job, Publication, Recovered, RecoveryError,
+    },
     store::{EventRecord, NewEvent, ReleaseRow, Store, StoreError},
 };
 
@@ -101,6 +107,15 @@ enum Request {
     Evidence {
         index: usize,
         reply: oneshot::Sender<Option<Evidence>>,
+    },
+    Log {
+        from: u64,
+        reply: oneshot::Sender<Vec<LogEntry>>,
+    },
+    Act {
+        caller: Id,
+        request: ActRequest,
+        reply: oneshot::Sender<Result<ActReply, ActRefused>>,
     },
     Cost {
         attempts: u64,
@@ -195,11 +210,36 @@ impl Handle {
         wait.await.map_err(stopped)
     }
 
+    /// A portion of the record's end, from a sequence on.
+    pub(super) async fn log(&self, from: u64) -> Result<Vec<LogEntry>, Status> {
+        let (reply, wait) = oneshot::channel();
+        self.requests.send(Request::Log { from, reply }).map_err(stopped)?;
+        wait.await.map_err(stopped)
+    }
+
+    /// Has an operator's instruction carried out, or judged; answered once it is durable.
+    pub(super) async fn act(&self, caller: Id, request: ActRequest) -> Result<ActReply, Status> {
+        let (reply, wait) = oneshot::channel();
+        self.requests.send(Request::Act { caller, request, reply }).map_err(stopped)?;
+        wait.await.map_err(stopped)?.map_err(|refused| Status::failed_precondition(refused.0))
+    }
+
     pub(super) async fn rounds(&self) -> Result<RoundsReply, Status> {
         let (reply, wait) = oneshot::channel();
         self.requests.send(Request::Rounds(reply)).map_err(stopped)?;
         wait.await.map_err(stopped)
     }
+}
+
+/// What the engine looks at, and others fill.
+pub(super) struct Shared {
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) machine: Arc<Machine>,
+    /// The first attempt begins when an operator says so.
+    pub(super) wait_for_start: bool,
+    /// File for spans.
+    pub(super) traces: Option<PathBuf>,
 }
 
 /// The running thread.
@@ -215,13 +255,20 @@ impl Engine {
         roster: Arc<VerifiedRoster>,
         plan: Arc<VerifiedPlan>,
         store: impl Store + 'static,
-        traffic: Arc<Traffic>,
-        refusals: Arc<Refusals>,
         disk: Disk,
+        shared: Shared,
     ) -> Result<(Self, Handle, oneshot::Receiver<String>), ServiceError> {
+        let coordinator = identity.id.clone();
         let mut job = Job::new(identity, roster, plan.clone(), now_ms())?;
-        let events = recover(&mut job, &store)?;
+        if shared.wait_for_start {
+            job.wait_for_start();
+        }
+        let mut recent = Recent::default();
+        let events = recover_and(&mut job, &store, &mut recent)?;
         tracing::info!(events, "state recovered");
+        let coordinator = coordinator.as_str();
+        let traces = shared.traces.as_deref();
+        let traces = traces.map(|path| Traces::new(path, &plan, coordinator, job.rounds().rounds.len()));
         let (requests, inbox) = channel();
         let (changed, changes) = watch::channel(0);
         let (failed, stopped) = oneshot::channel();
@@ -230,8 +277,9 @@ impl Engine {
             job,
             store,
             sessions,
-            traffic,
-            refusals,
+            shared,
+            recent,
+            traces,
             changed,
             plan,
             requests: requests.clone(),
@@ -272,6 +320,10 @@ pub(crate) fn now_ms() -> u64 {
 
 /// Rebuilds a job from a store's events; how many there are.
 pub(crate) fn recover(job: &mut Job, store: &impl Store) -> Result<u64, ServiceError> {
+    recover_and(job, store, &mut Recent::default())
+}
+
+fn recover_and(job: &mut Job, store: &impl Store, recent: &mut Recent) -> Result<u64, ServiceError> {
     let mut events = 0;
     let mut failed: Option<RecoveryError> = None;
     let broken = |record: &EventRecord, why: String| RecoveryError {
@@ -291,6 +343,7 @@ pub(crate) fn recover(job: &mut Job, store: &impl Store) -> Result<u64, ServiceE
                 return Ok(());
             }
         };
+        recent.note(record.round, record.attempt, record.at_ms, &event);
         let recovered =
             Recovered { round: record.round, attempt: record.attempt, event, at_ms: record.at_ms };
         let mut release = |round| {
@@ -323,8 +376,9 @@ struct Core<S> {
     job: Job,
     store: S,
     sessions: BTreeMap<Id, Session>,
-    traffic: Arc<Traffic>,
-    refusals: Arc<Refusals>,
+    shared: Shared,
+    recent: Recent,
+    traces: Option<Traces>,
     changed: watch::Sender<u64>,
     plan: Arc<VerifiedPlan>,
     requests: Sender<Request>,
@@ -340,6 +394,7 @@ enum Reply {
     Returned(oneshot::Sender<Result<(), &'static str>>, Result<(), &'static str>),
     Done(oneshot::Sender<()>),
     Chunk(oneshot::Sender<(Turn, Taken)>, (Turn, Taken)),
+    Act(oneshot::Sender<Result<ActReply, ActRefused>>, Result<ActReply, ActRefused>),
 }
 
 impl<S: Store> Core<S> {
@@ -375,6 +430,7 @@ impl<S: Store> Core<S> {
                     Reply::Done(done) => drop(done.send(())),
                     Reply::Returned(done, taken) => drop(done.send(taken)),
                     Reply::Chunk(done, taken) => drop(done.send(taken)),
+                    Reply::Act(done, acted) => drop(done.send(acted)),
                 }
             }
             if stop {
@@ -382,6 +438,10 @@ impl<S: Store> Core<S> {
                 return Ok(());
             }
             self.account();
+            if moved && let Some(traces) = &mut self.traces {
+                let round = self.job.status(now_ms()).round;
+                traces.write(&self.job.rounds().rounds, round, self.job.is_finished());
+            }
             if moved {
                 self.changed.send_modify(|count| *count += 1);
             }
@@ -463,10 +523,16 @@ impl<S: Store> Core<S> {
                 replies.push(Reply::Returned(reply, taken.map(|more| effects.extend(more))));
             }
             Request::Status(reply) => {
-                let mut status = self.job.status(now);
-                status.bytes_in = self.traffic.received.load(Ordering::Relaxed);
-                status.bytes_out = self.traffic.sent.load(Ordering::Relaxed);
-                let _ = reply.send(status);
+                let _ = reply.send(self.status(now));
+            }
+            Request::Log { from, reply } => drop(reply.send(self.recent.from(from))),
+            Request::Act { caller, request, reply } => {
+                let signed = request.action.unwrap_or_default();
+                let acted = self.job.act(&signed, &caller, request.dry_run, now).map(|acted| {
+                    effects.extend(acted.effects);
+                    ActReply { number: acted.number, effect: acted.effect }
+                });
+                replies.push(Reply::Act(reply, acted));
             }
             Request::Rounds(reply) => drop(reply.send(self.job.rounds())),
             Request::Evidence { index, reply } => {
@@ -478,6 +544,18 @@ impl<S: Store> Core<S> {
             Request::AccountAgain => self.accounting = false,
             Request::Stop => {}
         }
+    }
+
+    /// What the job says, and what only the driver knows.
+    fn status(&self, now_ms: u64) -> JobStatus {
+        let mut status = self.job.status(now_ms);
+        (status.bytes_in, status.bytes_out) = self.shared.traffic.read();
+        for member in &mut status.members {
+            (member.bytes_in, member.bytes_out) = self.shared.gate.bytes_of(&member.id);
+        }
+        status.health = Some(self.shared.machine.health(now_ms));
+        status.problems = self.shared.gate.refusals.problems();
+        status
     }
 
     /// Ends every session with a reason that clients can tell from a lost line.
@@ -538,7 +616,7 @@ impl<S: Store> Core<S> {
                         if let Event::Blamed { culprit, check, .. } = &event {
                             tracing::warn!(round, attempt, %culprit, check, "member convicted");
                         }
-                        records.push(new_event(round, attempt, &event))
+                        records.push(self.new_event(round, attempt, &event));
                     }
                     Effect::PutChunk { round, attempt, from, index, bytes } => {
                         self.store.put_chunk(round, attempt, &from, index, &bytes)?;
@@ -547,7 +625,8 @@ impl<S: Store> Core<S> {
                         self.store.sync_input(round, attempt, &from)?
                     }
                     Effect::Publish(publication) => {
-                        records.push(new_event(publication.round, publication.attempt, &publication.event));
+                        let Publication { round, attempt, event, .. } = publication.as_ref();
+                        records.push(self.new_event(*round, *attempt, event));
                         let row = ReleaseRow {
                             round: publication.round,
                             head: publication.head.head,
@@ -559,7 +638,7 @@ impl<S: Store> Core<S> {
                         tracing::info!(round = publication.round, attempt = publication.attempt, "released");
                     }
                     Effect::Refused { from, code } => {
-                        self.refusals.note(code, Some(&from), "a message of the protocol");
+                        self.shared.gate.refusals.note(code, Some(&from), "a message of the protocol");
                     }
                     Effect::Send { .. } | Effect::Close { .. } => sends.push(effect),
                     Effect::AskUpload { .. } | Effect::Aggregate(_) | Effect::DropInputs { .. } => {
@@ -579,6 +658,12 @@ impl<S: Store> Core<S> {
             }
         }
         Ok(())
+    }
+
+    fn new_event(&mut self, round: u32, attempt: u32, event: &Event) -> NewEvent {
+        let at_ms = now_ms();
+        self.recent.note(round, attempt, at_ms, event);
+        NewEvent { round, attempt, kind: event.kind().to_owned(), body: event.encode(), at_ms }
     }
 
     fn speak(&mut self, effect: Effect) {
@@ -623,8 +708,4 @@ impl<S: Store> Core<S> {
             self.store.read_chunk(work.round, work.attempt, id, index, out).map_err(|e| e.to_string())
         })
     }
-}
-
-fn new_event(round: u32, attempt: u32, event: &Event) -> NewEvent {
-    NewEvent { round, attempt, kind: event.kind().to_owned(), body: event.encode(), at_ms: now_ms() }
 }

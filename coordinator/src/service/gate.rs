@@ -14,7 +14,10 @@ use consilium_proto::{ids::Id, roster::Caller};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tonic::Status;
 
-use super::refusals::{Refusals, code};
+use super::{
+    Traffic,
+    refusals::{Refusals, code},
+};
 use crate::limits::Limits;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -28,7 +31,7 @@ pub(super) struct Gate {
     /// Uploads that are read at full speed.
     pub(super) uploads: Arc<Semaphore>,
     strangers: Mutex<VecDeque<(u64, oneshot::Sender<()>)>>,
-    accounts: Mutex<BTreeMap<(bool, Id), Arc<Account>>>,
+    accounts: Mutex<BTreeMap<(&'static str, Id), Arc<Account>>>,
     numbers: AtomicU64,
     draining: watch::Sender<bool>,
 }
@@ -60,16 +63,13 @@ impl Gate {
 
     /// A connection that showed its key. It is to end when the receiver does.
     pub(super) fn admit(self: &Arc<Self>, caller: Caller) -> (Peer, Connection, oneshot::Receiver<()>) {
-        let (operator, id) = match &caller {
-            Caller::Organization(id) => (false, id.clone()),
-            Caller::Operator(id) => (true, id.clone()),
-        };
+        let (role, id) = (caller.role(), caller.id().clone());
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let (keep, replaced) = oneshot::channel();
         let account = {
             let mut accounts = locked(&self.accounts);
             let fresh = || Arc::new(Account::new(id.clone(), &self.limits, self.refusals.clone()));
-            accounts.entry((operator, id.clone())).or_insert_with(fresh).clone()
+            accounts.entry((role, id.clone())).or_insert_with(fresh).clone()
         };
         let mut connections = locked(&account.connections);
         connections.push_back((number, keep));
@@ -83,6 +83,13 @@ impl Gate {
     /// Connections of parties.
     pub(super) fn connections(&self) -> usize {
         locked(&self.accounts).values().map(|account| locked(&account.connections).len()).sum()
+    }
+
+    /// Bytes from and to an organization since the process began.
+    pub(super) fn bytes_of(&self, id: &str) -> (u64, u64) {
+        let Ok(id) = id.parse::<Id>() else { return (0, 0) };
+        let account = locked(&self.accounts).get(&("organization", id)).cloned();
+        account.map_or((0, 0), |account| account.traffic.read())
     }
 
     /// Lets everybody finish what is under way.
@@ -141,6 +148,8 @@ pub(super) struct Peer {
 /// What one party uses.
 pub(super) struct Account {
     pub(super) id: Id,
+    /// Bytes over all its connections.
+    pub(super) traffic: Arc<Traffic>,
     refusals: Arc<Refusals>,
     most_calls: usize,
     connections: Mutex<VecDeque<(u64, oneshot::Sender<()>)>>,
@@ -155,6 +164,7 @@ impl Account {
         let now = Instant::now();
         Self {
             id,
+            traffic: Arc::default(),
             refusals,
             most_calls: limits.calls as usize,
             connections: Mutex::default(),

@@ -13,10 +13,14 @@ mod aggregation;
 mod connection;
 mod engine;
 mod gate;
+mod health;
 #[cfg(feature = "test-hooks")]
 mod hook;
 mod listener;
+mod observe;
 mod operator;
+mod parties;
+mod recent;
 mod refusals;
 mod restore;
 mod sizes;
@@ -43,6 +47,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
 
 use crate::{
+    config::Observe,
     disk::{self, Disk},
     limits::{Limits, seconds},
     prune::prune,
@@ -50,9 +55,11 @@ use crate::{
     store::{InputLayout, SqliteStore, StoreError, StoredJob},
 };
 pub use connection::Traffic;
-use engine::Engine;
+use engine::{Engine, Shared};
 pub(crate) use engine::{now_ms, recover};
 use gate::Gate;
+use health::Machine;
+pub(crate) use health::days_left;
 use listener::Door;
 use sizes::Sizes;
 
@@ -70,6 +77,10 @@ pub struct Service {
     pub limits: Limits,
     /// How much of the disk is kept free.
     pub disk: disk::Settings,
+    /// The first attempt begins when an operator says so.
+    pub wait_for_start: bool,
+    /// What other machines may watch.
+    pub observe: Observe,
 }
 
 /// Why the coordinator stopped.
@@ -128,7 +139,7 @@ impl Service {
         folder: &Path,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServiceError> {
-        let Self { listen, identity, roster, plan, limits, disk } = self;
+        let Self { listen, identity, roster, plan, limits, disk, wait_for_start, observe } = self;
         let disk = Disk::new(folder, disk, &plan);
         let open_files = limits.raise_open_files();
         let listener = TcpListener::bind(listen)
@@ -139,9 +150,19 @@ impl Service {
         let job = StoredJob { plan: plan.digest(), input: InputLayout::of_plan(plan.derived()) };
         let store = SqliteStore::open(folder, &job)?;
         let sizes = Sizes::new(plan.derived().parameters);
-        let refusals = gate.refusals.clone();
+        let machine = Machine::new(folder, job, roster.clone());
+        let looking = tokio::spawn(
+            machine.clone().look_on(seconds(observe.look_s.max(1)), seconds(observe.walk_s.max(1))),
+        );
+        let shared = Shared {
+            traffic: traffic.clone(),
+            gate: gate.clone(),
+            machine,
+            wait_for_start,
+            traces: observe.traces,
+        };
         let (engine, handle, stopped) =
-            Engine::start(identity, roster.clone(), plan.clone(), store, traffic.clone(), refusals, disk)?;
+            Engine::start(identity, roster.clone(), plan.clone(), store, disk, shared)?;
         tokio::spawn(forget(folder.to_owned(), plan));
         let address = listener.local_addr().unwrap_or(listen);
         tracing::info!(%address, open_files, "listening");
@@ -149,8 +170,23 @@ impl Service {
         let aggregation = AggregationServer::new(aggregation)
             .max_decoding_message_size(sizes.most())
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let metrics = match observe.metrics {
+            Some(address) => {
+                let listener = TcpListener::bind(address)
+                    .await
+                    .map_err(|source| ServiceError::Listen { address, source })?;
+                tracing::info!(address = %listener.local_addr().unwrap_or(address), "metrics");
+                Some(tokio::spawn(observe::http::serve(listener, handle.clone())))
+            }
+            None => None,
+        };
         let operator = operator::Service { engine: handle, gate: gate.clone() };
-        let routes = Routes::new(aggregation).add_service(OperatorServer::new(operator)).prepare();
+        let (health, reflection) = parties::services(&gate).await;
+        let routes = Routes::new(aggregation)
+            .add_service(OperatorServer::new(operator))
+            .add_service(health)
+            .add_service(reflection)
+            .prepare();
         let door = Door { tls, roster, gate: gate.clone(), routes, traffic };
         let mut failed = None;
         let ended = async {
@@ -168,6 +204,8 @@ impl Service {
             gate.close();
         }
         engine.join();
+        looking.abort();
+        metrics.iter().for_each(tokio::task::JoinHandle::abort);
         gate.refusals.flush();
         tracing::info!("stopped");
         failed.map_or(Ok(()), |why| Err(ServiceError::Engine(why)))

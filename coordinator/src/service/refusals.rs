@@ -5,12 +5,12 @@
 //! has shown its key.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    collections::{BTreeMap, VecDeque},
+    sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
-use consilium_proto::ids::Id;
+use consilium_proto::{ids::Id, wire::Problem};
 
 /// Codes of this module's callers.
 pub(super) mod code {
@@ -36,6 +36,8 @@ pub(super) mod code {
     pub(in crate::service) const MESSAGES_TOO_FAST: &str = "messages-too-fast";
     /// A party that may not make this call.
     pub(in crate::service) const NOT_ALLOWED: &str = "not-allowed";
+    /// An operator's instruction that does not hold.
+    pub(in crate::service) const ACTION_REFUSED: &str = "action-refused";
     /// A session without a first message.
     pub(in crate::service) const HELLO_LATE: &str = "hello-late";
     /// A session whose first message is not the greeting, or that greets twice.
@@ -66,7 +68,14 @@ struct Seen {
     pending: u64,
     logged: Option<Instant>,
     why: String,
+    /// When the last hour's were: full minutes since the first, and how many in each.
+    minutes: VecDeque<(u64, u64)>,
 }
+
+/// Minutes of which refusals are counted apart.
+const MINUTES: u64 = 60;
+/// Kinds of refusals that an operator is shown.
+const SHOWN: usize = 32;
 
 /// The counters.
 #[derive(Debug, Default)]
@@ -78,9 +87,29 @@ impl Refusals {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = all.entry((code, who.cloned())).or_default();
         seen.total += 1;
+        seen.count(minute());
         seen.pending += 1;
         seen.why = why.chars().take(200).collect();
         seen.log_if_due(code, who, Instant::now());
+    }
+
+    /// What was refused in the last hour, most often first.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let now = minute();
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut problems: Vec<_> = all
+            .iter()
+            .map(|((code, who), seen)| Problem {
+                code: (*code).to_owned(),
+                who: who.as_ref().map(Id::to_string).unwrap_or_default(),
+                total: seen.total,
+                last_hour: seen.last_hour(now),
+            })
+            .filter(|problem| problem.last_hour > 0)
+            .collect();
+        problems.sort_by(|a, b| b.last_hour.cmp(&a.last_hour).then_with(|| a.code.cmp(&b.code)));
+        problems.truncate(SHOWN);
+        problems
     }
 
     /// Logs what was counted since its last line. To be called every second or so.
@@ -93,7 +122,27 @@ impl Refusals {
     }
 }
 
+/// Full minutes of a clock that only goes forward.
+fn minute() -> u64 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    BEGAN.get_or_init(Instant::now).elapsed().as_secs() / 60
+}
+
 impl Seen {
+    fn count(&mut self, minute: u64) {
+        match self.minutes.back_mut() {
+            Some((at, times)) if *at == minute => *times += 1,
+            _ => self.minutes.push_back((minute, 1)),
+        }
+        while self.minutes.front().is_some_and(|(at, _)| at + MINUTES <= minute) {
+            self.minutes.pop_front();
+        }
+    }
+
+    fn last_hour(&self, minute: u64) -> u64 {
+        self.minutes.iter().filter(|(at, _)| at + MINUTES > minute).map(|(_, times)| times).sum()
+    }
+
     /// How many refusals a line would stand for now; none if the last line is too recent.
     fn due(&mut self, now: Instant) -> Option<u64> {
         if self.pending == 0 || self.logged.is_some_and(|last| now.duration_since(last) < PACE) {
@@ -126,5 +175,14 @@ mod tests {
         assert_eq!(lines, [1, 1000, 1000]);
         assert_eq!(seen.due(begin + Duration::from_secs(3)), Some(499));
         assert_eq!(seen.due(begin + Duration::from_secs(9)), None, "nothing came since");
+    }
+
+    #[test]
+    fn the_last_hour_is_counted_apart() {
+        let mut seen = Seen::default();
+        for minute in [0, 0, 30, 59, 60] {
+            seen.count(minute);
+        }
+        assert_eq!([60, 89, 90, 200].map(|minute| seen.last_hour(minute)), [3, 3, 2, 0]);
     }
 }

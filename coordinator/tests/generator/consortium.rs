@@ -38,6 +38,14 @@ pub struct Shape {
     pub adam: bool,
     /// Hours for which the plan keeps masked inputs; 0: it does not.
     pub keep_inputs_h: u32,
+    /// Seconds to wait for members before an attempt.
+    pub wait_s: u32,
+    /// The plan's budget.
+    pub epsilon: f64,
+    /// Days that the first organizations' keys still count; all others': decades.
+    pub key_days: &'static [i32],
+    /// Further lines at the top of `coordinator.toml`.
+    pub top: &'static str,
 }
 
 impl Default for Shape {
@@ -52,6 +60,10 @@ impl Default for Shape {
             upload_grace_s: 1,
             adam: false,
             keep_inputs_h: 0,
+            wait_s: 600,
+            epsilon: 1000.0,
+            key_days: &[],
+            top: "",
         }
     }
 }
@@ -62,11 +74,13 @@ pub struct Consortium {
     pub operator: Arc<Identity>,
     /// The keys that the coordinator may change to.
     pub next: Arc<Identity>,
+    pub viewer: Arc<Identity>,
     /// The organizations, in the order of their ids.
     pub organizations: Vec<Arc<Identity>>,
     pub roster: Arc<VerifiedRoster>,
     pub plan: Arc<VerifiedPlan>,
     texts: [(String, String); 2],
+    top: &'static str,
 }
 
 impl Consortium {
@@ -80,17 +94,28 @@ impl Consortium {
         let organizations: Vec<_> =
             (0..shape.members).map(|index| identity(&format!("org-{index:04}"), index)).collect();
         let (coordinator, operator) = (identity("coordinator", 5000), identity("operator", 5001));
-        let next = identity("coordinator", 5002);
+        let next = identity("coordinator", 5003);
+        let viewer = identity("viewer", 5002);
         let until = jiff::civil::date(2099, 1, 1);
+        let today = jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::now()).date();
+        let ends = |index: usize| {
+            let days = shape.key_days.get(index).map(|days| jiff::Span::new().days(*days));
+            days.map_or(until, |days| today.checked_add(days).expect("a day"))
+        };
         let roster = Roster {
             previous: None,
             version: 1,
             consortium: "generated".parse().expect("an id"),
             quorum: 2 * organizations.len() / 3 + 1,
             coordinator: coordinator.party(until),
-            organizations: organizations.iter().map(|it| it.party(until)).collect(),
+            organizations: organizations
+                .iter()
+                .enumerate()
+                .map(|(index, it)| it.party(ends(index)))
+                .collect(),
             operators: vec![operator.party(until)],
             coordinator_next: Some(next.party(until)),
+            viewers: vec![viewer.party(until)],
             plan_signers: Vec::new(),
         };
         let sign = |kind, text: &str| {
@@ -108,16 +133,13 @@ impl Consortium {
         let plan = Plan::verify(&text, &signatures, &roster).expect("a signed plan");
         let texts = [roster_text, (text, signatures.to_text())];
         let (roster, plan) = (Arc::new(roster), Arc::new(plan));
-        Self { coordinator, operator, next, organizations, roster, plan, texts }
+        let top = shape.top;
+        Self { coordinator, operator, viewer, next, organizations, roster, plan, texts, top }
     }
 
     /// Writes the identity that a coordinator process in a folder takes.
     pub fn write_identity(folder: &Path, identity: &Identity) {
-        let mut private = fs::OpenOptions::new();
-        let file =
-            private.create(true).truncate(true).write(true).mode(0o600).open(folder.join("identity.toml"));
-        file.and_then(|mut file| file.write_all(identity.to_text().expose().as_bytes()))
-            .expect("a private file");
+        write_private(&folder.join("identity.toml"), identity);
     }
 
     /// Writes everything a coordinator process needs into a folder; the path of its configuration.
@@ -131,11 +153,32 @@ impl Consortium {
         let config = folder.join("coordinator.toml");
         let text = format!(
             "listen = \"{listen}\"\nidentity = \"identity.toml\"\nroster = \"roster.toml\"\nroster_pin = \"{pin}\"\n\
-             plan = \"plan.toml\"\nstate = \"state\"\n[limits]\n{limits}\n"
+             plan = \"plan.toml\"\nstate = \"state\"\n{}\n[limits]\n{limits}\n",
+            self.top
         );
         fs::write(&config, text).expect("a file");
         config
     }
+
+    /// Writes what an operator's terminal needs into the folder that [`Consortium::write`] filled: `operator.toml` and
+    /// `viewer.toml`.
+    pub fn write_terminals(&self, folder: &Path, coordinator: SocketAddr) {
+        let pin = fingerprint(Kind::Roster, &self.texts[0].0);
+        for (name, identity) in [("operator", &self.operator), ("viewer", &self.viewer)] {
+            write_private(&folder.join(format!("{name}.identity.toml")), identity);
+            let text = format!(
+                "identity = \"{name}.identity.toml\"\nroster = \"roster.toml\"\npin = \"{pin}\"\n\
+                 coordinator = \"{coordinator}\"\nplan = \"plan.toml\"\n"
+            );
+            fs::write(folder.join(format!("{name}.toml")), text).expect("a file");
+        }
+    }
+}
+
+fn write_private(path: &Path, identity: &Identity) {
+    let mut private = fs::OpenOptions::new();
+    let file = private.create(true).truncate(true).write(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(identity.to_text().expose().as_bytes())).expect("a private file");
 }
 
 /// A plan in which all coordinates are one tensor. Its numbers are those of a job with little noise to spare.
@@ -146,6 +189,7 @@ fn plan(shape: &Shape, roster: &Digest) -> String {
     let (d, bits, rounds) = (shape.dimension, shape.ring_bits, shape.rounds);
     let (step, grace, upload_grace) =
         (shape.deadline_s, shape.grace_s, shape.upload_grace_s.max(shape.grace_s));
+    let (wait, epsilon) = (shape.wait_s, shape.epsilon);
     let none = Digest([0; 32]);
     let retention = match shape.keep_inputs_h {
         0 => String::new(),
@@ -162,12 +206,12 @@ fn plan(shape: &Shape, roster: &Digest) -> String {
          pooling = \"mean\"\nmax_tokens = 8\n\
          [task]\nlabels = [\"a\", \"b\"]\nmax_records_per_patient = 1\n\
          [cohort]\norganizations = {n}\ncolluders = {colluders}\nmin_survivors = {survivors}\n\
-         [privacy]\nunit = \"patient\"\nnote = \"generated\"\ndelta = 1e-5\nepsilon = 1000.0\nsampling_rate = 0.1\n\
+         [privacy]\nunit = \"patient\"\nnote = \"generated\"\ndelta = 1e-5\nepsilon = {epsilon:?}\nsampling_rate = 0.1\n\
          expected_lot = 50.0\nlargest_lot = 4.0\nclip = 1.0\nnoise_multiplier = 1.0\n\
          [encoding]\nscale = 64.0\nring_bits = {bits}\nmetrics_share = 0.05\nloss_max = 8.0\nrounding_beta = 0.01\n\
          [optimizer]\n{optimizer}\n\
          [evaluation]\norganization = \"org-0000\"\nevery_rounds = 1\nmax_examples = 10\n\
-         [deadlines]\nwait_s = 600\nadvertise_s = {step}\nshare_s = {step}\ninput_s = {step}\nvote_s = {step}\n\
+         [deadlines]\nwait_s = {wait}\nadvertise_s = {step}\nshare_s = {step}\ninput_s = {step}\nvote_s = {step}\n\
          unmask_s = {step}\ngrace_s = {grace}\nupload_grace_s = {upload_grace}\n\
          [retries]\nmax_attempts = 2\n{retention}\
          [adapter]\nmode = \"ffa\"\nrank = 1\nalpha = 1.0\nrslora = false\ntarget_modules = []\nseed = \"{none}\"\n\

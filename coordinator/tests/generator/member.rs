@@ -128,6 +128,26 @@ impl Member {
         address: SocketAddr,
         kept: Kept,
     ) -> Result<Self, Failed> {
+        Self::greet(consortium, index, address, kept, 0).await
+    }
+
+    /// The same with a clock that says so many Unix milliseconds; 0: it does not say.
+    pub async fn connect_at(
+        consortium: &Consortium,
+        index: usize,
+        address: SocketAddr,
+        clock_ms: u64,
+    ) -> Result<Self, Failed> {
+        Self::greet(consortium, index, address, Kept::default(), clock_ms).await
+    }
+
+    async fn greet(
+        consortium: &Consortium,
+        index: usize,
+        address: SocketAddr,
+        kept: Kept,
+        clock_ms: u64,
+    ) -> Result<Self, Failed> {
         let (identity, wire) = (consortium.organizations[index].clone(), Arc::<Wire>::default());
         let (roster, plan) = (consortium.roster.clone(), consortium.plan.clone());
         let channel = channel(address, &identity, roster.clone(), wire.clone()).await.map_err(failed)?;
@@ -142,6 +162,7 @@ impl Member {
             applied_round: kept.releases.last().map_or(0, |(round, ..)| *round),
             software: "generated".into(),
             newest: kept.newest.clone(),
+            clock_ms,
         };
         say.send(ClientMessage { kind: Some(Say::Hello(hello)) }).await.map_err(failed)?;
         let mut incoming = client.session(ReceiverStream::new(outgoing)).await?.into_inner();

@@ -11,11 +11,15 @@ mod generator;
 #[allow(dead_code)]
 mod server;
 
+mod alerts;
 mod chunks;
 mod dead;
 mod disk;
 mod drain;
 mod garbage;
+mod nothing_else;
+mod operate;
+mod parties;
 mod raw;
 mod silent;
 mod slow;

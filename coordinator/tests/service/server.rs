@@ -14,6 +14,20 @@ use serde_json::Value;
 
 use crate::generator::{Consortium, Member, Shape, expected_sum};
 
+/// What a command said.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Said {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap()
+    }
+}
+
 pub(crate) struct Server {
     pub(crate) consortium: Consortium,
     pub(crate) address: SocketAddr,
@@ -112,6 +126,64 @@ impl Server {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The operator's program in the folder of this coordinator; arguments are the words of `line`, and those between quotes
+    /// are one.
+    pub(crate) fn terminal(&self, line: &str) -> Said {
+        self.consortium.write_terminals(self.folder.path(), self.address);
+        let words = line.split('\'').enumerate().flat_map(|(index, part)| match index % 2 {
+            1 => vec![part],
+            _ => part.split_whitespace().collect(),
+        });
+        let output = Command::new(env!("CARGO_BIN_EXE_consilium"))
+            .current_dir(self.folder.path())
+            .args(words)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// The page that Prometheus reads.
+    pub(crate) fn metrics(&self) -> String {
+        use std::io::{Read as _, Write as _};
+        let lines = self.lines("metrics");
+        let address =
+            lines.last().expect("observe.metrics is configured")["address"].as_str().unwrap().to_owned();
+        let mut tcp = std::net::TcpStream::connect(address).unwrap();
+        tcp.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut text = String::new();
+        tcp.read_to_string(&mut text).unwrap();
+        let (head, page) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        page.to_owned()
+    }
+
+    /// A channel as a party.
+    pub(crate) async fn channel(
+        &self,
+        identity: &consilium_proto::identity::Identity,
+    ) -> tonic::transport::Channel {
+        let roster = self.consortium.roster.clone();
+        crate::generator::channel(self.address, identity, roster, std::sync::Arc::default()).await.unwrap()
+    }
+
+    /// A file in the folder of this coordinator.
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
+    }
+
+    /// As an operator, with words that must be in what is said.
+    pub(crate) fn says(&self, line: &str, code: i32, words: &[&str]) -> Said {
+        let said = self.terminal(&format!("{line} --config operator.toml"));
+        assert_eq!(said.code, code, "consilium {line}: {said:?}");
+        let all = format!("{}{}", said.out, said.err);
+        for word in words {
+            assert!(all.contains(word), "\"{word}\" is not in what consilium {line} said:\n{all}");
+        }
+        said
     }
 
     /// SIGKILL.

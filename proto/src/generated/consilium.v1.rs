@@ -82,6 +82,9 @@ pub struct Hello {
     /// coordinator whose state is older goes on behind it. Since version 3.
     #[prost(message, optional, tag = "8")]
     pub newest: ::core::option::Option<SignedAnnouncement>,
+    /// The client's clock, Unix milliseconds, for the operator's table only; 0: it does not say.
+    #[prost(uint64, tag = "6")]
+    pub clock_ms: u64,
 }
 /// Answer to Hello.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1074,6 +1077,101 @@ pub struct StatusRequest {}
 pub struct RoundsRequest {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EvidenceRequest {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogRequest {
+    /// First entry wanted; 0 and 1: the oldest that is kept at hand.
+    #[prost(uint64, tag = "1")]
+    pub from: u64,
+    /// Stay, and send entries as they come.
+    #[prost(bool, tag = "2")]
+    pub follow: bool,
+}
+/// One recorded event.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogEntry {
+    /// Place among all events of the job: 1, 2, 3, …
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    /// Unix time in milliseconds, the coordinator's clock.
+    #[prost(uint64, tag = "2")]
+    pub at_ms: u64,
+    /// 0 where none applies.
+    #[prost(uint32, tag = "3")]
+    pub round: u32,
+    #[prost(uint32, tag = "4")]
+    pub attempt: u32,
+    /// "opened", "accepted", "stored", "closed", "released", "blamed", "failed", "evaluated", "acted".
+    #[prost(string, tag = "5")]
+    pub kind: ::prost::alloc::string::String,
+    /// The member or operator that it is about; empty: none.
+    #[prost(string, tag = "6")]
+    pub who: ::prost::alloc::string::String,
+    /// "advertise", "share", "input", "vote", "unmask"; empty: none.
+    #[prost(string, tag = "7")]
+    pub step: ::prost::alloc::string::String,
+    /// The code of a failure, or the number of a check; empty: none.
+    #[prost(string, tag = "8")]
+    pub code: ::prost::alloc::string::String,
+    /// The instruction of an operator, as it was signed; absent otherwise.
+    #[prost(message, optional, tag = "9")]
+    pub action: ::core::option::Option<SignedAction>,
+}
+/// An operator's instruction about one job. Free text is the reason alone, and it is the operator's own.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Action {
+    #[prost(bytes = "vec", tag = "1")]
+    pub plan_digest: ::prost::alloc::vec::Vec<u8>,
+    /// Which instruction of the job it is, from 1 without a gap: so each is carried out once, and in the order that its
+    /// signer saw.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// Id of the operator who signs it.
+    #[prost(string, tag = "3")]
+    pub operator: ::prost::alloc::string::String,
+    /// Unix time in milliseconds, the operator's clock.
+    #[prost(uint64, tag = "4")]
+    pub at_ms: u64,
+    /// "job-start", "job-pause", "job-resume", "job-stop", "round-abort", "member-suspend" or "member-resume".
+    #[prost(string, tag = "5")]
+    pub verb: ::prost::alloc::string::String,
+    /// The member, for "member-…"; empty otherwise.
+    #[prost(string, tag = "6")]
+    pub member: ::prost::alloc::string::String,
+    /// The attempt, for "round-abort"; 0 otherwise.
+    #[prost(uint32, tag = "7")]
+    pub round: u32,
+    #[prost(uint32, tag = "8")]
+    pub attempt: u32,
+    /// Why: 1 to 200 characters, no control characters.
+    #[prost(string, tag = "9")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignedAction {
+    /// An encoded Action, exactly the bytes that were signed.
+    #[prost(bytes = "vec", tag = "1")]
+    pub action: ::prost::alloc::vec::Vec<u8>,
+    /// Ed25519 by the operator's own key, over those bytes and the plan's digest; 64 bytes. Empty in a dry run.
+    #[prost(bytes = "vec", tag = "2")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ActRequest {
+    #[prost(message, optional, tag = "1")]
+    pub action: ::core::option::Option<SignedAction>,
+    /// Say what it would do, and do nothing. Such a request is not signed, so that nobody can carry it out later.
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ActReply {
+    /// The instruction's number in the job's record.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// What it does, for a person.
+    #[prost(string, tag = "2")]
+    pub effect: ::prost::alloc::string::String,
+}
 /// Proof that a member broke the protocol in one attempt.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Evidence {
@@ -1099,7 +1197,7 @@ pub struct Evidence {
 pub struct JobStatus {
     #[prost(string, tag = "1")]
     pub job: ::prost::alloc::string::String,
-    /// "waiting", "running", "finished".
+    /// "waiting", "running", "finished"; "held" while an operator's hold keeps the next attempt from beginning.
     #[prost(string, tag = "2")]
     pub state: ::prost::alloc::string::String,
     #[prost(uint32, tag = "3")]
@@ -1137,6 +1235,95 @@ pub struct JobStatus {
     /// "patient", "patient-local", "organization" or "none", and the plan's note in brackets: whom the guarantee protects.
     #[prost(string, tag = "16")]
     pub privacy_unit: ::prost::alloc::string::String,
+    /// What operators decided: "", "not-started", "paused", "stopping" (after this attempt) or "stopped".
+    #[prost(string, tag = "17")]
+    pub hold: ::prost::alloc::string::String,
+    /// The coordinator's clock, Unix milliseconds, and its software's version.
+    #[prost(uint64, tag = "18")]
+    pub now_ms: u64,
+    #[prost(string, tag = "19")]
+    pub software: ::prost::alloc::string::String,
+    /// Members whose answer of this step is held ("wait": that are online), and how many the step needs.
+    #[prost(uint32, tag = "20")]
+    pub answers: u32,
+    #[prost(uint32, tag = "21")]
+    pub needed: u32,
+    /// What happens at the deadline if nobody else answers: "goes-on", "retry", "next-round", "job-ends"; empty: there is none.
+    #[prost(string, tag = "22")]
+    pub at_deadline: ::prost::alloc::string::String,
+    /// The running attempt has cost privacy already.
+    #[prost(bool, tag = "23")]
+    pub debited: bool,
+    /// Privacy that attempts without a sum have cost so far: what was spent, less what the released attempts alone would have cost.
+    #[prost(message, optional, tag = "24")]
+    pub wasted: ::core::option::Option<Privacy>,
+    /// From the plan: fewest survivors, attempts a round.
+    #[prost(uint32, tag = "25")]
+    pub min_survivors: u32,
+    #[prost(uint32, tag = "26")]
+    pub max_attempts: u32,
+    /// Attempts that may still be repeated after they cost privacy, for the whole job.
+    #[prost(uint32, tag = "27")]
+    pub reserve_left: u32,
+    /// Instructions of operators that were carried out.
+    #[prost(uint64, tag = "28")]
+    pub actions: u64,
+    /// What the coordinator knows of its own machine.
+    #[prost(message, optional, tag = "29")]
+    pub health: ::core::option::Option<Health>,
+    /// What was refused in the last hour, most often first, at most 32.
+    #[prost(message, repeated, tag = "30")]
+    pub problems: ::prost::alloc::vec::Vec<Problem>,
+    /// The plan's budget against the coordinator with its colluders; 0: none.
+    #[prost(double, tag = "31")]
+    pub epsilon_budget: f64,
+}
+/// What the coordinator knows of its own machine. A number that it does not know is absent.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Health {
+    /// Free bytes of the disk that the state stands on.
+    #[prost(uint64, optional, tag = "1")]
+    pub disk_free_bytes: ::core::option::Option<u64>,
+    /// Seconds until that disk is full at the pace of the last hour; absent: it is not filling.
+    #[prost(double, optional, tag = "2")]
+    pub disk_full_seconds: ::core::option::Option<f64>,
+    /// Whether the record's chain of links held when it was last walked, and how long ago that was.
+    #[prost(bool, optional, tag = "3")]
+    pub chain_holds: ::core::option::Option<bool>,
+    #[prost(double, optional, tag = "4")]
+    pub chain_checked_seconds: ::core::option::Option<f64>,
+    /// Seconds since the newest backup; absent: none was ever made.
+    #[prost(double, optional, tag = "5")]
+    pub backup_seconds: ::core::option::Option<f64>,
+    /// The parties whose keys end within 30 days or have ended.
+    #[prost(message, repeated, tag = "6")]
+    pub keys: ::prost::alloc::vec::Vec<KeyEnd>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyEnd {
+    /// Id, and "coordinator", "organization", "operator" or "viewer".
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub role: ::prost::alloc::string::String,
+    /// Days left; 0: today is the last, negative: it has ended.
+    #[prost(sint32, tag = "3")]
+    pub days: i32,
+}
+/// Refusals of one kind.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Problem {
+    /// From the list in the service's manual.
+    #[prost(string, tag = "1")]
+    pub code: ::prost::alloc::string::String,
+    /// The party; empty: a stranger.
+    #[prost(string, tag = "2")]
+    pub who: ::prost::alloc::string::String,
+    /// How many since the process began, and how many of them in the last hour.
+    #[prost(uint64, tag = "3")]
+    pub total: u64,
+    #[prost(uint64, tag = "4")]
+    pub last_hour: u64,
 }
 /// What the coordinator may know of one member, and nothing else.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1159,6 +1346,34 @@ pub struct MemberStatus {
     /// Version of the wire contract that it speaks; 0: it never came.
     #[prost(uint32, tag = "20")]
     pub protocol_version: u32,
+    /// When it last said anything, Unix milliseconds of the coordinator's clock; 0: never since the process began.
+    #[prost(uint64, tag = "7")]
+    pub last_seen_ms: u64,
+    /// The last step that it answered in the running attempt; empty: none.
+    #[prost(string, tag = "8")]
+    pub step: ::prost::alloc::string::String,
+    /// How far its clock was ahead of the coordinator's when it last greeted, the way included; absent: it did not say.
+    #[prost(sint64, optional, tag = "9")]
+    pub clock_skew_ms: ::core::option::Option<i64>,
+    /// Bytes from it and to it since the process began.
+    #[prost(uint64, tag = "10")]
+    pub bytes_in: u64,
+    #[prost(uint64, tag = "11")]
+    pub bytes_out: u64,
+    /// Sessions that ended, since the process began and in the last hour.
+    #[prost(uint32, tag = "12")]
+    pub disconnects: u32,
+    #[prost(uint32, tag = "13")]
+    pub disconnects_hour: u32,
+    /// An operator suspended it: out of the next attempts.
+    #[prost(bool, tag = "14")]
+    pub suspended: bool,
+    /// Rounds that it still sits out because attempts failed or shrank by its absence; 0: none.
+    #[prost(uint32, tag = "15")]
+    pub sits_out: u32,
+    /// Attempts from which it was absent after it had dealt its shares, less those forgiven.
+    #[prost(uint32, tag = "16")]
+    pub absences: u32,
 }
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct Privacy {
@@ -1219,6 +1434,27 @@ pub struct RoundSummary {
     pub started_ms: u64,
     #[prost(bytes = "vec", tag = "17")]
     pub adapter_digest: ::prost::alloc::vec::Vec<u8>,
+    /// Invited organizations that are not in the sum, or did not answer the step in which the attempt failed.
+    #[prost(message, repeated, tag = "18")]
+    pub absent: ::prost::alloc::vec::Vec<Absence>,
+    /// It cost privacy.
+    #[prost(bool, tag = "19")]
+    pub debited: bool,
+    /// What it cost for nothing, against the coordinator; absent: it was released, cost nothing, or nobody has computed it yet.
+    #[prost(double, optional, tag = "20")]
+    pub epsilon_wasted: ::core::option::Option<f64>,
+}
+/// A member that an attempt went on or ended without.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Absence {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The first step that it did not answer.
+    #[prost(string, tag = "2")]
+    pub step: ::prost::alloc::string::String,
+    /// The code with which it declined; "suspended", "sits-out", "excluded"; empty: it said nothing.
+    #[prost(string, tag = "3")]
+    pub code: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod operator_client {
@@ -1405,6 +1641,51 @@ pub mod operator_client {
                 .insert(GrpcMethod::new("consilium.v1.Operator", "Evidence"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// What happened, as the coordinator recorded it, oldest first: who, when and in which step; never what a message held.
+        pub async fn log(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LogRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::LogEntry>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/consilium.v1.Operator/Log",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("consilium.v1.Operator", "Log"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// An operator's instruction. It is recorded, with its signature, before it takes effect. Viewers are refused.
+        pub async fn act(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ActRequest>,
+        ) -> std::result::Result<tonic::Response<super::ActReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/consilium.v1.Operator/Act",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("consilium.v1.Operator", "Act"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1452,6 +1733,22 @@ pub mod operator_server {
             &self,
             request: tonic::Request<super::EvidenceRequest>,
         ) -> std::result::Result<tonic::Response<Self::EvidenceStream>, tonic::Status>;
+        /// Server streaming response type for the Log method.
+        type LogStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::LogEntry, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What happened, as the coordinator recorded it, oldest first: who, when and in which step; never what a message held.
+        async fn log(
+            &self,
+            request: tonic::Request<super::LogRequest>,
+        ) -> std::result::Result<tonic::Response<Self::LogStream>, tonic::Status>;
+        /// An operator's instruction. It is recorded, with its signature, before it takes effect. Viewers are refused.
+        async fn act(
+            &self,
+            request: tonic::Request<super::ActRequest>,
+        ) -> std::result::Result<tonic::Response<super::ActReply>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct OperatorServer<T> {
@@ -1703,6 +2000,95 @@ pub mod operator_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/consilium.v1.Operator/Log" => {
+                    #[allow(non_camel_case_types)]
+                    struct LogSvc<T: Operator>(pub Arc<T>);
+                    impl<
+                        T: Operator,
+                    > tonic::server::ServerStreamingService<super::LogRequest>
+                    for LogSvc<T> {
+                        type Response = super::LogEntry;
+                        type ResponseStream = T::LogStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LogRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operator>::log(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LogSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/consilium.v1.Operator/Act" => {
+                    #[allow(non_camel_case_types)]
+                    struct ActSvc<T: Operator>(pub Arc<T>);
+                    impl<T: Operator> tonic::server::UnaryService<super::ActRequest>
+                    for ActSvc<T> {
+                        type Response = super::ActReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ActRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operator>::act(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ActSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

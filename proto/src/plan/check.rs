@@ -3,13 +3,11 @@
 
 use consilium_crypto::privacy::{Composition, PrivacyError};
 
-use super::{Derived, Plan, PlanError, PrivacyUnit, rule};
+use super::{Derived, Plan, PlanError, PrivacyUnit, Retries, rule};
 
-/// Attempts that a budget must pay for: every round once, and a reserve. Where a round may be tried again, a tenth of the
-/// rounds may fail and be repeated, each a debit of its own.
-pub fn attempts_to_pay(rounds: u32, max_attempts: u32) -> u64 {
-    let retries = u64::from(rounds) * u64::from(max_attempts.saturating_sub(1));
-    u64::from(rounds) + u64::from(rounds.div_ceil(10)).min(retries)
+/// Attempts that a budget must pay for, each a debit of its own: every round once, and the [reserve](Retries::reserve).
+pub fn attempts_to_pay(rounds: u32, retries: &Retries) -> u64 {
+    u64::from(rounds) + retries.reserve(rounds)
 }
 
 impl Plan {
@@ -61,7 +59,7 @@ impl Plan {
             value: "not usable".into(),
             rule: error.to_string(),
         };
-        let attempts = attempts_to_pay(self.rounds, self.retries.max_attempts);
+        let attempts = attempts_to_pay(self.rounds, &self.retries);
         let (step, params) = (mechanisms.attempts(1).0, mechanisms.central.params());
         let spent = derived.guarantees(attempts, p.delta).map_err(refused)?.central;
         if spent <= p.epsilon {

@@ -57,7 +57,7 @@ fn good() -> Plan {
             grace_s: 10,
             upload_grace_s: None,
         },
-        retries: Retries { max_attempts: 2 },
+        retries: Retries { max_attempts: 2, reserve: None },
         hours: Vec::new(),
         retention: None,
         data: Vec::new(),
@@ -254,7 +254,8 @@ fn a_budget_that_ends_too_early_has_three_ways_out() {
 #[test]
 fn the_reserve_is_a_tenth_where_rounds_may_be_tried_again() {
     assert_eq!(
-        [(60, 2), (60, 1), (1, 2), (5, 16), (61, 2)].map(|(r, a)| attempts_to_pay(r, a)),
+        [(60, 2), (60, 1), (1, 2), (5, 16), (61, 2)]
+            .map(|(r, a)| attempts_to_pay(r, &Retries { max_attempts: a, reserve: None })),
         [66, 60, 2, 6, 68]
     );
     // Exactly the rounds, and no more.

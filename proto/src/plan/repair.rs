@@ -201,7 +201,7 @@ impl Plan {
     /// The least noise with which the budget lasts.
     fn with_more_noise(&self) -> Option<Self> {
         let p = &self.privacy;
-        let attempts = attempts_to_pay(self.rounds, self.retries.max_attempts);
+        let attempts = attempts_to_pay(self.rounds, &self.retries);
         let mechanisms = self.derive().ok()?.mechanisms?;
         let rate = mechanisms.central.params().sampling_rate;
         let least =
@@ -218,9 +218,9 @@ impl Plan {
     fn with_fewer_rounds(&self) -> Option<Self> {
         let p = &self.privacy;
         let step = self.derive().ok()?.mechanisms?.attempts(1).0;
-        let wanted = attempts_to_pay(self.rounds, self.retries.max_attempts);
+        let wanted = attempts_to_pay(self.rounds, &self.retries);
         let pays = Composition::new().remaining(step, p.epsilon, p.delta, wanted).ok()?;
-        let fits = |rounds: &u32| attempts_to_pay(*rounds, self.retries.max_attempts) <= pays;
+        let fits = |rounds: &u32| attempts_to_pay(*rounds, &self.retries) <= pays;
         let rounds = (1..self.rounds).rev().find(fits)?;
         Some(Self { rounds, ..self.clone() })
     }
@@ -229,7 +229,7 @@ impl Plan {
     fn with_budget(&self) -> Option<Self> {
         let mut plan = self.clone();
         plan.privacy.epsilon = f64::MAX;
-        let attempts = attempts_to_pay(self.rounds, self.retries.max_attempts);
+        let attempts = attempts_to_pay(self.rounds, &self.retries);
         let spent = plan.derive().ok()?.guarantees(attempts, self.privacy.delta).ok()?.central;
         plan.privacy.epsilon = (spent * 100.0).ceil() / 100.0;
         Some(plan)

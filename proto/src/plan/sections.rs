@@ -329,6 +329,19 @@ pub struct Deadlines {
 pub struct Retries {
     /// Attempts a round may take, the first included.
     pub max_attempts: u32,
+    /// Attempts beyond one a round that may cost privacy, over the whole job: the budget is kept for them, and once they are
+    /// used up no round is repeated that has cost something. Absent: a tenth of the rounds, where a round may be repeated at
+    /// all. More costs noise, or rounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve: Option<u32>,
+}
+
+impl Retries {
+    /// The reserve of a job of `rounds` rounds, in attempts.
+    pub fn reserve(&self, rounds: u32) -> u64 {
+        let most = u64::from(rounds) * u64::from(self.max_attempts.saturating_sub(1));
+        u64::from(self.reserve.unwrap_or(rounds.div_ceil(10))).min(most)
+    }
 }
 
 /// How long the coordinator keeps what only an auditor needs.

@@ -77,7 +77,7 @@ pub(crate) fn plan(unit: PrivacyUnit) -> Plan {
             grace_s: 5,
             upload_grace_s: None,
         },
-        retries: Retries { max_attempts: 2 },
+        retries: Retries { max_attempts: 2, reserve: None },
         hours: Vec::new(),
         retention: None,
         data: Vec::new(),

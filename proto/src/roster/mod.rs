@@ -53,9 +53,12 @@ pub struct Roster {
     /// The member organizations.
     #[serde(rename = "organization")]
     pub organizations: Vec<Party>,
-    /// People and services that may ask the coordinator for its status.
+    /// People and services that may look at the job and act on it.
     #[serde(rename = "operator", default)]
     pub operators: Vec<Party>,
+    /// People and services that may look, and nothing else.
+    #[serde(rename = "viewer", default, skip_serializing_if = "Vec::is_empty")]
+    pub viewers: Vec<Party>,
     /// Who may sign plans instead of a quorum of organizations; empty: the quorum signs.
     #[serde(rename = "plan_signer", default)]
     pub plan_signers: Vec<PlanSigner>,
@@ -176,7 +179,7 @@ impl Roster {
     }
 
     fn parties(&self) -> impl Iterator<Item = &Party> {
-        self.organizations.iter().chain(&self.operators).chain([&self.coordinator])
+        self.organizations.iter().chain(&self.operators).chain(&self.viewers).chain([&self.coordinator])
     }
 
     /// The text to sign: canonical only in that it is what this function writes.

@@ -26,8 +26,28 @@ pub struct VerifiedRoster {
 pub enum Caller {
     /// A member organization.
     Organization(Id),
-    /// An operator.
+    /// An operator: looks and acts.
     Operator(Id),
+    /// A viewer: looks.
+    Viewer(Id),
+}
+
+impl Caller {
+    /// Whose connection it is.
+    pub fn id(&self) -> &Id {
+        match self {
+            Self::Organization(id) | Self::Operator(id) | Self::Viewer(id) => id,
+        }
+    }
+
+    /// "organization", "operator" or "viewer".
+    pub fn role(&self) -> &'static str {
+        match self {
+            Self::Organization(_) => "organization",
+            Self::Operator(_) => "operator",
+            Self::Viewer(_) => "viewer",
+        }
+    }
 }
 
 /// A key that the roster lists but that has expired, or that it does not list.
@@ -166,6 +186,8 @@ impl VerifiedRoster {
             (party, Caller::Organization(party.id.clone()))
         } else if let Some(party) = self.roster.operators.iter().find(with) {
             (party, Caller::Operator(party.id.clone()))
+        } else if let Some(party) = self.roster.viewers.iter().find(with) {
+            (party, Caller::Viewer(party.id.clone()))
         } else {
             return Err(Unlisted::Unknown(*tls_key));
         };

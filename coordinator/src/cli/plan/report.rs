@@ -3,7 +3,7 @@
 use std::fmt;
 
 use consilium_crypto::{digest::Digest, privacy::Composition};
-use consilium_proto::plan::{Derived, Mechanisms, Plan, PrivacyUnit, attempts_to_pay, common_window};
+use consilium_proto::plan::{Derived, Mechanisms, Plan, PrivacyUnit, common_window};
 use serde::Serialize;
 
 use crate::cli::{
@@ -19,6 +19,9 @@ pub(super) struct Report {
     fingerprint: String,
     rounds: u32,
     max_attempts: u32,
+    /// Attempts beyond one a round that the budget is kept for, and what they would cost against the coordinator.
+    reserve: u64,
+    epsilon_reserve: f64,
     /// `n`.
     organizations: u32,
     /// `t_c`.
@@ -75,6 +78,12 @@ impl Report {
         let accountant =
             |e: consilium_crypto::privacy::PrivacyError| Failure::Refused(format!("the accountant: {e}"));
         let spent = derived.guarantees(plan.rounds.into(), p.delta).map_err(accountant)?;
+        let reserve = plan.retries.reserve(plan.rounds);
+        let with_reserve =
+            derived.guarantees(u64::from(plan.rounds) + reserve, p.delta).map_err(accountant)?;
+        // Without a guarantee both are infinite, and their difference is nothing.
+        let epsilon_reserve =
+            if spent.central.is_finite() { with_reserve.central - spent.central } else { 0.0 };
         let most = u64::from(plan.rounds) * u64::from(plan.retries.max_attempts);
         let attempts_in_budget = match &derived.mechanisms {
             None => most,
@@ -105,6 +114,8 @@ impl Report {
             fingerprint: digest.to_string(),
             rounds: plan.rounds,
             max_attempts: plan.retries.max_attempts,
+            reserve,
+            epsilon_reserve,
             organizations: plan.cohort.organizations,
             colluders: plan.cohort.colluders,
             quorum: derived.threshold,
@@ -189,11 +200,14 @@ impl fmt::Display for Report {
         writeln!(f, "  ε = {}  against the coordinator with {t} colluding members", epsilon(self.epsilon))?;
         writeln!(f, "  ε = {}  against everybody else together", epsilon(self.epsilon_local))?;
         if self.privacy_unit != PrivacyUnit::None {
-            let needed = attempts_to_pay(self.rounds, self.max_attempts);
+            let needed = u64::from(self.rounds) + self.reserve;
             writeln!(
                 f,
-                "  budget ε = {}: pays for {} attempts; {needed} are the rounds and a reserve for retries",
-                self.epsilon_budget, self.attempts_in_budget
+                "  budget ε = {}: pays for {} attempts; {needed} are the rounds and a reserve of {} for retries, ε = {}",
+                self.epsilon_budget,
+                self.attempts_in_budget,
+                self.reserve,
+                epsilon(self.epsilon_reserve)
             )?;
         }
         if let Some(window) = &self.common_hours {

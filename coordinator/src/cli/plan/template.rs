@@ -135,6 +135,7 @@ struct DeadlinesPart {
 #[serde(deny_unknown_fields)]
 struct RetriesPart {
     max_attempts: Option<u32>,
+    reserve: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]

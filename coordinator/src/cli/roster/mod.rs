@@ -71,9 +71,12 @@ pub(super) struct Build {
     /// The organizations' party.toml files, three or more.
     #[arg(long = "organization", value_name = "PARTY", required = true, num_args = 1..)]
     organizations: Vec<PathBuf>,
-    /// party.toml files of people and services that may look at the job.
+    /// party.toml files of people and services that may look at the job and act on it.
     #[arg(long = "operator", value_name = "PARTY", num_args = 1..)]
     operators: Vec<PathBuf>,
+    /// party.toml files of people and services that may look, and nothing else.
+    #[arg(long = "viewer", value_name = "PARTY", num_args = 1..)]
+    viewers: Vec<PathBuf>,
     /// party.toml files of those who sign plans instead of a quorum of organizations.
     #[arg(long = "plan-signer", value_name = "PARTY", num_args = 1..)]
     plan_signers: Vec<PathBuf>,
@@ -104,6 +107,7 @@ impl Build {
             coordinator_next: self.coordinator_next.as_deref().map(read_party).transpose()?,
             organizations,
             operators: all(&self.operators)?,
+            viewers: all(&self.viewers)?,
             plan_signers: all(&self.plan_signers)?.into_iter().map(signer).collect(),
         };
         let text = roster.to_text().map_err(Failure::refused)?;
@@ -238,7 +242,9 @@ impl Show {
 fn parties(roster: &Document) -> Vec<(&'static str, &Party)> {
     let organizations = roster.organizations.iter().map(|party| ("organization", party));
     let operators = roster.operators.iter().map(|party| ("operator", party));
-    [("coordinator", &roster.coordinator)].into_iter().chain(organizations).chain(operators).collect()
+    let viewers = roster.viewers.iter().map(|party| ("viewer", party));
+    let all = [("coordinator", &roster.coordinator)].into_iter().chain(organizations).chain(operators);
+    all.chain(viewers).collect()
 }
 
 fn plan_rule(roster: &Document) -> String {

@@ -101,7 +101,10 @@ fn complained() -> Bench {
     }
     assert_eq!(bench.step(), "input");
     let refusal = bench.complains(0);
-    assert_eq!(bench.hand(Input::Refusal { from: name(0), refusal: refusal.clone() }), ["blamed"]);
+    assert_eq!(
+        bench.hand(Input::Refusal { from: name(0), refusal: refusal.clone() }),
+        ["blamed", "declined"]
+    );
     assert!(bench.hand(Input::Refusal { from: name(0), refusal }).is_empty(), "once is enough");
     bench
 }
@@ -128,7 +131,7 @@ fn a_complaint_names_the_dealer_in_anybodys_eyes() {
 fn a_convicted_member_counts_as_absent_from_the_next_attempt_on() {
     let mut bench = complained();
     // The attempt fails for want of members, and names who broke it.
-    assert_eq!(bench.refuses(1), ["failed", "opened"]);
+    assert_eq!(bench.refuses(1), ["declined", "failed", "opened"]);
     assert_eq!(outcomes(&bench.job), [(1, 1, code::TOO_MANY_REFUSALS.to_owned())]);
     assert_eq!(bench.job.rounds().rounds[0].culprits, ["org-2"]);
     let Kind::AttemptEnded(ended) = bench.told[&name(2)].clone() else {
@@ -183,9 +186,9 @@ fn what_cannot_be_proven_convicts_nobody() {
     assert_eq!(bench.trouble(3), "fault-c5");
     let complaint = vec![1, 3, 0, 9];
     let refusal = wire::Refusal { round: 1, attempt: 1, code: "check-d8".into(), complaint };
-    assert!(bench.hand(Input::Refusal { from: name(4), refusal }).is_empty());
+    assert_eq!(bench.hand(Input::Refusal { from: name(4), refusal }), ["declined"]);
     let refusal = wire::Refusal { round: 1, attempt: 1, code: "x".into(), complaint: vec![1; 2049] };
-    assert_eq!(bench.hand(Input::Refusal { from: name(0), refusal }), ["failed", "opened"]);
+    assert_eq!(bench.hand(Input::Refusal { from: name(0), refusal }), ["declined", "failed", "opened"]);
     assert!(bench.job.rounds().rounds[0].culprits.is_empty());
     assert!(bench.job.evidence().is_empty());
     assert_eq!(bench.trouble(3), "", "forgotten with the attempt");
@@ -198,7 +201,7 @@ fn members_that_the_plan_cannot_spare_are_not_excluded() {
     assert_eq!(bench.speaks_twice(3), ["accepted", "blamed"]);
     assert_eq!(bench.speaks_twice(4), ["accepted", "blamed"]);
     bench.refuses(0);
-    assert_eq!(bench.refuses(1), ["failed", "opened"]);
+    assert_eq!(bench.refuses(1), ["declined", "failed", "opened"]);
     assert_eq!(bench.job.rounds().rounds[0].culprits, ["org-3", "org-4"]);
     // Three of five are left, and the plan needs four: with the two the round can still succeed.
     assert!((0..5).all(|index| bench.trouble(index).is_empty()));

@@ -20,7 +20,7 @@ use std::{
 
 use consilium_crypto::digest::Digest;
 use consilium_proto::ids::Id;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use self::{
     events::{event_of, first_link, insert, last_event, next_link},
@@ -89,6 +89,19 @@ impl SqliteStore {
         self.last.0
     }
 
+    /// Walks the chain of a store's events on a connection of its own, beside a process that may have it open; how many there
+    /// are.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] names the first event that is not what was appended.
+    pub fn walk(folder: &Path, job: &StoredJob) -> Result<u64, StoreError> {
+        let path = folder.join("job.sqlite");
+        let database = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+            .map_err(|e| StoreError::database(folder, &e))?;
+        Ok(walk(&database, folder, job.plan, &mut |_| Ok(()))?.0)
+    }
+
     fn failed(&self, error: &rusqlite::Error) -> StoreError {
         StoreError::database(&self.place, error)
     }
@@ -151,30 +164,10 @@ impl Store for SqliteStore {
     }
 
     fn replay(&self, each: EachEvent<'_>) -> Result<(), StoreError> {
-        let failed = |e: rusqlite::Error| self.failed(&e);
-        let mut query = self
-            .database
-            .prepare("SELECT sequence, round, attempt, kind, body, at_ms, link FROM event ORDER BY sequence")
-            .map_err(failed)?;
-        let mut rows = query.query([]).map_err(failed)?;
-        let (mut sequence, mut link) = (0, first_link(self.plan));
-        while let Some(row) = rows.next().map_err(failed)? {
-            sequence += 1;
-            let (place, event, stored) = event_of(row).map_err(failed)?;
-            let new = next_link(&link, sequence, &event);
-            if place != sequence || stored != new.as_bytes() {
-                return Err(StoreError::Corrupt {
-                    what: format!("event {sequence} is not what was appended"),
-                });
-            }
-            link = new;
-            let NewEvent { round, attempt, kind, body, at_ms } = event;
-            each(EventRecord { sequence, round, attempt, kind, body, at_ms })?;
-        }
-        if (sequence, link) != self.last {
-            return Err(StoreError::Corrupt {
-                what: format!("events end at {sequence}, not at {}", self.last.0),
-            });
+        let end = walk(&self.database, &self.place, self.plan, each)?;
+        if end != self.last {
+            let (ends, last) = (end.0, self.last.0);
+            return Err(StoreError::Corrupt { what: format!("events end at {ends}, not at {last}") });
         }
         Ok(())
     }
@@ -258,6 +251,34 @@ impl Store for SqliteStore {
         };
         rounds(&self.database).map_err(|e| self.failed(&e))
     }
+}
+
+/// Passes every event on, in order, as long as the chain holds; sequence and link of the last.
+fn walk(
+    database: &Connection,
+    folder: &Path,
+    plan: Digest,
+    each: EachEvent<'_>,
+) -> Result<(u64, Digest), StoreError> {
+    let failed = |e: rusqlite::Error| StoreError::database(folder, &e);
+    let mut query = database
+        .prepare("SELECT sequence, round, attempt, kind, body, at_ms, link FROM event ORDER BY sequence")
+        .map_err(failed)?;
+    let mut rows = query.query([]).map_err(failed)?;
+    let (mut sequence, mut link) = (0, first_link(plan));
+    while let Some(row) = rows.next().map_err(failed)? {
+        sequence += 1;
+        let (place, event, stored) = event_of(row).map_err(failed)?;
+        let new = next_link(&link, sequence, &event);
+        if place != sequence || stored != new.as_bytes() {
+            let what = format!("event {sequence} is not what was appended");
+            return Err(StoreError::Corrupt { what });
+        }
+        link = new;
+        let NewEvent { round, attempt, kind, body, at_ms } = event;
+        each(EventRecord { sequence, round, attempt, kind, body, at_ms })?;
+    }
+    Ok((sequence, link))
 }
 
 fn lost_sum(place: &Path, path: &Path, round: u32, error: std::io::Error) -> StoreError {

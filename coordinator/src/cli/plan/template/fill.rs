@@ -49,8 +49,9 @@ impl Template {
             None => None,
         };
         adapter.start = start.as_deref().map(Digest::of);
-        let retries = Retries { max_attempts: self.retries.max_attempts.unwrap_or(2) };
-        let mut privacy = self.privacy.fill(attempts_to_pay(self.rounds, retries.max_attempts))?;
+        let retries =
+            Retries { max_attempts: self.retries.max_attempts.unwrap_or(2), reserve: self.retries.reserve };
+        let mut privacy = self.privacy.fill(attempts_to_pay(self.rounds, &retries))?;
         let trained = adapter.tensors.iter().filter(|tensor| tensor.trained);
         let dimension = trained.map(|t| t.shape.iter().map(|&axis| f64::from(axis)).product::<f64>()).sum();
         fill_local(&mut privacy, dimension, cohort.organizations);
