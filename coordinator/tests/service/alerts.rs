@@ -28,6 +28,7 @@ const SHAPE: Shape = Shape {
     epsilon: 1000.0,
     key_days: &[],
     keep_inputs_h: 0,
+    upload_grace_s: 0,
     top: TOP,
 };
 

@@ -22,6 +22,7 @@ const SHAPE: Shape = Shape {
     epsilon: 1000.0,
     key_days: &[],
     keep_inputs_h: 0,
+    upload_grace_s: 0,
     top: "[observe]\nmetrics = \"127.0.0.1:0\"\ntraces = \"traces.jsonl\"\nlook_s = 1",
 };
 
