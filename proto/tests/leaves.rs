@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 /// Field, and why it tells nothing about a patient beyond what is accounted.
-const LEAVES: [(&str, &str); 42] = [
+const LEAVES: [(&str, &str); 43] = [
     ("ClientMessage.evaluation", "see Evaluation"),
     ("ClientMessage.hello", "see Hello"),
     ("ClientMessage.protocol", "see ProtocolMessage"),
@@ -20,6 +20,10 @@ const LEAVES: [(&str, &str); 42] = [
     ("Evaluation.macro_accuracy", "of the public test set"),
     ("Evaluation.round", "public"),
     ("Hello.applied_round", "public: which releases it has read"),
+    (
+        "Hello.clock_ms",
+        "this machine's clock when it greets, for the operator's table: the moment of arrival says as much",
+    ),
     ("Hello.newest", "an announcement, as the coordinator signed it"),
     ("Hello.plan_digest", "public"),
     ("Hello.protocol_version", "public"),

@@ -50,7 +50,7 @@ fn the_shipped_example_is_what_this_version_reads() {
     // And it shows every field there is: an unknown one makes serde list the known ones.
     let text = fs::read_to_string(&path).unwrap();
     for (section, known) in
-        [("", 16), ("[proxy]\n", 2), ("[data]\n", 6), ("[training]\n", 5), ("[output]\n", 1)]
+        [("", 17), ("[proxy]\n", 2), ("[data]\n", 6), ("[training]\n", 5), ("[output]\n", 1)]
     {
         let bent = text.replacen(section, &format!("{section}zzz = 1\n"), 1);
         let message = toml::from_str::<Config>(&bent).unwrap_err().message().to_owned();

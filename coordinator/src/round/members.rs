@@ -187,8 +187,8 @@ impl Members {
 
     /// Before an attempt of `round`: whoever is suspended, convicted or sits out counts as absent. Those who are left are
     /// always enough, or the convicted and those who sit out are invited after all; suspending too many is refused where it
-    /// is asked for. `n` is the plan's and stays; so does everybody's place in the cohort.
-    pub(crate) fn leave_out(&mut self, minimum: usize, round: u32) {
+    /// is asked for. While attempts are `failing`, nobody sits out: who is left then may not be enough. `n` is the plan's and stays; so does everybody's place in the cohort.
+    pub(crate) fn leave_out(&mut self, minimum: usize, round: u32, failing: bool) {
         for member in self.all.values_mut() {
             member.left_out = member.suspended.then_some(SUSPENDED);
         }
@@ -200,7 +200,8 @@ impl Members {
         } else {
             left = self.all.values().filter(|member| member.left_out.is_none()).count();
         }
-        let sitting = |member: &&mut Member| member.left_out.is_none() && member.sits_out_now(round);
+        let sitting =
+            |member: &&mut Member| !failing && member.left_out.is_none() && member.sits_out_now(round);
         let mut out: Vec<_> = self.all.values_mut().filter(sitting).collect();
         out.sort_by_key(|member| std::cmp::Reverse(member.absences));
         for member in out {

@@ -590,6 +590,13 @@ impl Job {
         }
     }
 
+    /// Before an attempt of `round`: who does not take part, now or in a replay.
+    fn leave_out(&mut self, round: u32) {
+        let minimum = self.plan.document().cohort.min_survivors as usize;
+        let failing = self.history.last().is_some_and(|last| last.adapter.is_none());
+        self.members.leave_out(minimum, round, failing);
+    }
+
     fn try_open(
         &mut self,
         round: u32,
@@ -607,7 +614,7 @@ impl Job {
             return false;
         }
         let minimum = self.plan.document().cohort.min_survivors as usize;
-        self.members.leave_out(minimum, round);
+        self.leave_out(round);
         let settled = self
             .plan
             .cohort()
@@ -617,7 +624,7 @@ impl Job {
             // Nobody is kept out of a round that cannot do without.
             effects.push(Effect::Record { round, attempt, event: Event::Pardoned });
             self.members.pardon(round);
-            self.members.leave_out(minimum, round);
+            self.leave_out(round);
         }
         if self.members.online() >= minimum && settled {
             if self.jump(now_ms, effects) {

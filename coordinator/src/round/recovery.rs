@@ -201,7 +201,7 @@ impl Job {
     ) -> Result<Running, String> {
         let Event::Opened(announcement) = event else { return Err("not an announcement".into()) };
         self.has_started();
-        self.members.leave_out(self.plan.document().cohort.min_survivors as usize, round);
+        self.leave_out(round);
         self.members.forget_refusals();
         let mut running = Running::open(announcement, &self.roster, &self.plan, &*self.protocol, at_ms)?;
         if !running.is(round, attempt) {
