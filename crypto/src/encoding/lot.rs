@@ -53,6 +53,41 @@ impl<'a> LotSum<'a> {
         Self { encoding, sum: alloc::vec![0; length], scratch: alloc::vec![0; length] }
     }
 
+    /// A lot that somebody else has clipped, rounded and summed: [`Encoding::vector_len`] values, the metrics last, of
+    /// `patients` patients. That each of them was clipped cannot be seen in a sum; what every sum of clipped vectors keeps to
+    /// is checked, exactly: its norm is at most `Δ · patients` (triangle inequality).
+    ///
+    /// # Errors
+    ///
+    /// Another length, or [`EncodingError::Norm`].
+    pub fn from_clipped(
+        encoding: &'a Encoding,
+        values: Vec<i64>,
+        patients: usize,
+    ) -> Result<Self, EncodingError> {
+        // In the wrapper first, so that the values are wiped however this ends.
+        let lot = Self { encoding, sum: values, scratch: Vec::new() };
+        let (expected, got) = (encoding.vector_len(), lot.sum.len());
+        if got != expected {
+            return Err(EncodingError::Length { expected, got });
+        }
+        // What saturates is above every bound: Δ² is below 2⁶⁴, and patients count up to 2³².
+        let square = |value: &i64| {
+            let magnitude = u128::from(value.unsigned_abs());
+            magnitude.saturating_mul(magnitude)
+        };
+        let squared = lot.sum.iter().map(square).fold(0u128, u128::saturating_add);
+        let patients = u128::from(u32::try_from(patients).unwrap_or(u32::MAX));
+        let bound = u128::from(encoding.integer_bound_squared()).saturating_mul(patients * patients);
+        if squared > bound {
+            return Err(EncodingError::Norm {
+                norm: libm::sqrt(squared as f64),
+                bound: libm::sqrt(bound as f64),
+            });
+        }
+        Ok(lot)
+    }
+
     /// Clips, scales, rounds and adds one patient: the gradient of all of the patient's records together,
     /// the mean loss over them, and whether the patient was classified correctly.
     ///
@@ -98,12 +133,14 @@ impl<'a> LotSum<'a> {
         if gradient.len() != expected {
             return Err(EncodingError::Length { expected, got: gradient.len() });
         }
+        // Empty in a lot that came from elsewhere.
+        self.scratch.resize(self.encoding.vector_len(), 0);
         let norm_squared = round::norm_squared(gradient);
         if !norm_squared.is_finite() || !loss.is_finite() || !correct.is_finite() {
             return Ok(Patient::Dropped);
         }
         let norm = libm::sqrt(norm_squared);
-        let limit = params.clip * libm::sqrt(1.0 - params.metrics_share) * MARGIN;
+        let limit = self.encoding.gradient_limit();
         let shrink = if norm > limit { limit / norm } else { 1.0 };
         let factor = params.scale * shrink;
         let metrics = self.encoding.metric_values(loss, correct);

@@ -67,7 +67,7 @@ impl Encoding {
     }
 
     /// `a`, with the same margin as the gradient's clip.
-    pub(super) fn metric_unit(&self) -> f64 {
+    pub fn metric_unit(&self) -> f64 {
         self.params.clip * libm::sqrt(self.params.metrics_share / 2.0) * MARGIN
     }
 }

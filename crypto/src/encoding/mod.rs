@@ -121,6 +121,11 @@ impl Encoding {
         bound::root_up(self.bound_squared)
     }
 
+    /// The longest gradient that is not shrunk, in units of the gradient: `C·√(1−κ)`, less a margin for float error.
+    pub fn gradient_limit(&self) -> f64 {
+        self.params.clip * libm::sqrt(1.0 - self.params.metrics_share) * lot::MARGIN
+    }
+
     /// `B∞ = Δ·(L + 9√L)`, rounded down: the clamp of each coordinate of one organization's sum, for an
     /// expected lot of `L` patients. Clamping moves a coordinate of two neighbouring sums no further apart,
     /// so it costs no privacy.
@@ -193,6 +198,13 @@ pub enum EncodingError {
         /// Coordinates got.
         got: usize,
     },
+    /// A sum is longer than any sum of that many clipped vectors: whoever made it did not clip.
+    Norm {
+        /// The sum's norm, ring units.
+        norm: f64,
+        /// `Δ · patients`.
+        bound: f64,
+    },
 }
 
 impl fmt::Display for EncodingError {
@@ -208,6 +220,10 @@ impl fmt::Display for EncodingError {
             Self::Length { expected, got } => {
                 write!(f, "a vector has {got} coordinates where {expected} are expected")
             }
+            Self::Norm { norm, bound } => write!(
+                f,
+                "a sum has norm {norm:.0}, and that of so many clipped vectors is at most {bound:.0}: they were not clipped"
+            ),
         }
     }
 }

@@ -280,6 +280,37 @@ fn metrics_come_back_out_of_the_sum() {
 }
 
 #[test]
+fn a_sum_from_elsewhere_is_taken_up_to_the_bound_exactly() {
+    let encoding = encoding(3, 1.0, 100.0, 0.01);
+    let squared = encoding.integer_bound_squared();
+    let root = libm::floor(libm::sqrt(squared as f64)) as i64;
+    let check = |values: [i64; 5], patients| LotSum::from_clipped(&encoding, values.to_vec(), patients).err();
+    assert_eq!(check([root, 0, 0, 0, 0], 1), None);
+    assert!(matches!(check([root + 1, 0, 0, 0, 0], 1), Some(EncodingError::Norm { .. })));
+    assert_eq!(check([0, -7 * root, 0, 0, 0], 7), None);
+    assert!(check([0, -7 * root, 0, 0, 7], 6).is_some(), "metrics count, and so does every patient");
+    // An empty lot's sum is zero.
+    assert_eq!(check([0; 5], 0), None);
+    assert!(check([0, 0, 1, 0, 0], 0).is_some());
+    // Values whose squares do not fit are not wrapped into small ones.
+    for value in [i64::MIN, i64::MAX, 1 << 32, 1 << 62] {
+        assert!(check([value; 5], 1_000_000).is_some(), "{value}");
+    }
+    let error = LotSum::from_clipped(&encoding, vec![0; 4], 1).unwrap_err();
+    assert_eq!(error, EncodingError::Length { expected: 5, got: 4 });
+    // What was summed here passes, and then counts like any other.
+    let mut lot = LotSum::new(&encoding);
+    let mut rng = BulkRng::new([15; 32]);
+    for _ in 0..50 {
+        assert_eq!(lot.add_patient(&[3.0, 0.0, -4.0], 5.0, true, &mut rng), Ok(Patient::Counted));
+    }
+    let values = lot.values().to_vec();
+    let mut taken = LotSum::from_clipped(&encoding, values.clone(), 50).unwrap();
+    assert_eq!(taken.values(), values);
+    assert_eq!(taken.add_patient(&[0.1; 3], 0.0, false, &mut rng), Ok(Patient::Counted));
+}
+
+#[test]
 fn an_empty_lot_still_carries_noise() {
     let encoding = encoding(20_000, 1.0, 600.0, 0.01);
     let noise = DiscreteGaussian::new(300.0).unwrap();
