@@ -2,7 +2,8 @@
 //!
 //! Three kinds of thing live here, and no logic that acts on them:
 //!
-//! - [`wire`]: the gRPC messages, generated from `proto/` and checked in;
+//! - [`wire`]: the gRPC messages, generated from `proto/` and checked in; [`trainer_wire`]: those between a client and a
+//!   trainer of its organization's own;
 //! - the two documents that a consortium signs, as text that a person can read: the [`roster`] (who) and the
 //!   [`plan`] (what), both through [`signed`];
 //! - what follows from them and both sides must see alike: the round's [`announcement`] and its context, the
@@ -36,6 +37,16 @@ pub mod wire {
 
 /// The services and messages of [`wire`] as an encoded `FileDescriptorSet`: what gRPC reflection answers with.
 pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
+
+/// The contract between a client and a trainer of its organization's own, generated from
+/// `proto/consilium/trainer/v1/trainer.proto`.
+#[allow(missing_docs, unreachable_pub, clippy::all, rustdoc::all)]
+pub mod trainer_wire {
+    include!("generated/consilium.trainer.v1.rs");
+}
+
+/// Version of the contract with a trainer.
+pub const TRAINER_VERSION: u32 = 1;
 
 /// Version of the wire contract, sent in every [`wire::Hello`].
 pub const PROTOCOL_VERSION: u32 = 3;
