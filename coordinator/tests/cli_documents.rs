@@ -454,6 +454,41 @@ fn a_bad_template_or_model_is_named_with_the_cure() {
     assert!(error.contains("t.toml") && error.contains("does not parse"), "{error}");
 }
 
+/// A plan for trainers of the organizations' own: any tensors, and perhaps no model.
+#[test]
+fn a_plan_may_list_its_tensors_itself() {
+    let desk = Desk::new();
+    consortium(&desk);
+    let (before, _) = TEMPLATE.split_once("[adapter]").unwrap();
+    let tensors = "[adapter]\n[[adapter.tensor]]\nname = \"weight\"\nshape = [3, 64]\nbound = 0.0\ntrained = true\n\
+                   [[adapter.tensor]]\nname = \"bias\"\nshape = [3]\nbound = 0.5\ntrained = false\n";
+    desk.write("t.toml", &format!("{before}{tensors}"));
+    desk.ok("plan new --template t.toml --roster roster.toml --out p.toml");
+    let plan = desk.json("plan show p.toml --json")["document"].clone();
+    let names: Vec<_> =
+        plan["adapter"]["tensor"].as_array().unwrap().iter().map(|t| t["name"].clone()).collect();
+    assert_eq!(names, ["bias", "weight"], "in name order");
+    let nothing = consilium_crypto::digest::Digest::of(&[]).to_string();
+    assert_eq!(plan["model"]["weights"], json!(nothing));
+    assert_eq!(desk.json("plan check p.toml --json")["numbers"]["dimension"], 192);
+
+    let tiny = vectors("tiny").display().to_string();
+    desk.ok(&format!("plan new --template t.toml --roster roster.toml --model {tiny} --out q.toml"));
+    let plan = desk.json("plan show q.toml --json")["document"].clone();
+    assert_ne!(plan["model"]["weights"], json!(nothing));
+
+    desk.write("t.toml", &format!("{before}{}", tensors.replace("[adapter]\n", "[adapter]\nrank = 4\n")));
+    let error = desk.refused("plan new --template t.toml --roster roster.toml --out r.toml");
+    assert!(error.contains("give either [[adapter.tensor]] or rank"), "{error}");
+    desk.write("t.toml", TEMPLATE);
+    let error = desk.refused("plan new --template t.toml --roster roster.toml --out r.toml");
+    assert!(error.contains("--model is missing"), "{error}");
+    desk.write("t.toml", &TEMPLATE.replace("target_modules", "# target_modules"));
+    let error =
+        desk.refused(&format!("plan new --template t.toml --roster roster.toml --model {tiny} --out r.toml"));
+    assert!(error.contains("adapter.target_modules is missing"), "{error}");
+}
+
 #[test]
 fn noise_that_is_left_out_is_the_least_that_keeps_the_budget() {
     let desk = Desk::new();

@@ -59,9 +59,9 @@ pub(super) struct New {
     /// The roster that the job runs under.
     #[arg(long, value_name = "FILE")]
     roster: PathBuf,
-    /// Folder with config.json, tokenizer.json and model.safetensors.
+    /// Folder with config.json, tokenizer.json and model.safetensors. May be left out if the template lists every [[adapter.tensor]].
     #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    model: Option<PathBuf>,
     /// The plan's file; never overwritten.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -79,7 +79,16 @@ impl New {
         let roster_text = read_document(&self.roster)?;
         let roster = consilium_proto::roster::Roster::parse(&roster_text)
             .map_err(|e| Failure::in_file(&self.roster, e))?;
-        let model = model::read(&self.model)?;
+        let model = match &self.model {
+            folder if template.names_tensors() => model::read_digests(folder.as_deref())?,
+            Some(folder) => model::read(folder)?,
+            None => {
+                let why = "--model is missing: the tensors follow from the model's folder";
+                return Err(Failure::Refused(format!(
+                    "{why}, unless the template lists every [[adapter.tensor]]"
+                )));
+            }
+        };
         let (plan, start) = template
             .fill(&roster, fingerprint(Kind::Roster, &roster_text), &model)
             .map_err(|why| Failure::in_file(&self.template, why))?;

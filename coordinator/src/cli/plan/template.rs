@@ -11,7 +11,7 @@ use consilium_proto::{
     ids::Id,
     plan::{
         AdapterMode, DataDeclaration, Hours, Local, Optimizer, Pooling, PrivacyUnit, Retention,
-        TargetModules, TaskKind,
+        TargetModules, TaskKind, Tensor,
     },
 };
 use serde::Deserialize;
@@ -142,16 +142,26 @@ struct RetriesPart {
 #[serde(deny_unknown_fields)]
 struct AdapterPart {
     mode: Option<AdapterMode>,
-    rank: u32,
-    alpha: f64,
+    rank: Option<u32>,
+    alpha: Option<f64>,
     #[serde(default)]
     rslora: bool,
-    target_modules: TargetModules,
+    target_modules: Option<TargetModules>,
     layers: Option<Vec<u32>>,
     #[serde(default)]
     dropout: f64,
     start: Option<PathBuf>,
     seed: Option<String>,
+    /// Instead of what follows from modules: the tensors of a trainer of the organizations' own.
+    #[serde(default, rename = "tensor")]
+    tensors: Vec<Tensor>,
+}
+
+impl Template {
+    /// Whether it lists its tensors itself, so that nothing about the model must be known.
+    pub(super) fn names_tensors(&self) -> bool {
+        !self.adapter.tensors.is_empty()
+    }
 }
 
 /// Reads a template and the label file that it names.

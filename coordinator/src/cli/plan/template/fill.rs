@@ -6,7 +6,7 @@ use consilium_crypto::{
 use consilium_proto::{
     plan::{
         Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Plan, Pooling, Privacy,
-        PrivacyUnit, Retries, Task, TaskKind, attempts_to_pay,
+        PrivacyUnit, Retries, TargetModules, Task, TaskKind, attempts_to_pay,
     },
     roster::Roster,
 };
@@ -232,23 +232,42 @@ impl AdapterPart {
                 Digest(seed)
             }
         };
+        let mode = self.mode.unwrap_or(AdapterMode::Ffa);
+        if !self.tensors.is_empty() {
+            let (mut tensors, rslora) = (self.tensors, self.rslora);
+            let modules = self.rank.is_some() || self.alpha.is_some() || self.target_modules.is_some();
+            if modules || rslora || self.layers.is_some() || self.dropout != 0.0 {
+                return Err(
+                    "adapter: give either [[adapter.tensor]] or rank, alpha and target_modules".into()
+                );
+            }
+            tensors.sort_by(|a, b| a.name.cmp(&b.name));
+            return Ok(Adapter {
+                mode,
+                // Numbers of modules that it has not.
+                rank: 1,
+                alpha: 1.0,
+                rslora,
+                target_modules: TargetModules::default(),
+                layers: None,
+                dropout: 0.0,
+                seed,
+                start: None,
+                tensors,
+            });
+        }
+        let missing =
+            |field| format!("adapter.{field} is missing; give it, or list every [[adapter.tensor]]");
+        let rank = self.rank.ok_or_else(|| missing("rank"))?;
+        let alpha = self.alpha.ok_or_else(|| missing("alpha"))?;
+        let target_modules = self.target_modules.ok_or_else(|| missing("target_modules"))?;
         let tensors = model.adapter(&Targets {
-            rank: self.rank,
-            modules: &self.target_modules,
+            rank,
+            modules: &target_modules,
             layers: self.layers.as_deref(),
             labels: u32::try_from(labels.len()).unwrap_or(u32::MAX),
         })?;
-        Ok(Adapter {
-            mode: self.mode.unwrap_or(AdapterMode::Ffa),
-            rank: self.rank,
-            alpha: self.alpha,
-            rslora: self.rslora,
-            target_modules: self.target_modules,
-            layers: self.layers,
-            dropout: self.dropout,
-            seed,
-            start: None,
-            tensors,
-        })
+        let (rslora, layers, dropout) = (self.rslora, self.layers, self.dropout);
+        Ok(Adapter { mode, rank, alpha, rslora, target_modules, layers, dropout, seed, start: None, tensors })
     }
 }

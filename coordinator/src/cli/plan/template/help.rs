@@ -93,6 +93,15 @@ A template with every field. Lines that begin with # show a default; unknown fie
   # [retention]
   # masked_inputs_h = 720          # kept so long for auditors, at the cost of disk space; by default not at all
 
+For a trainer of the organizations' own (training.trainer = "external" in their clients), any model: instead of rank, alpha and
+target_modules every tensor, and --model may be left out; mode means nothing then:
+
+  [[adapter.tensor]]
+  name = "weight"
+  shape = [3, 256]
+  bound = 0.0                      # it starts uniformly within ±bound, from the seed; 0: at zero
+  trained = true
+
 Where organizations send a change of weights (unit = "patient-local", "organization" or "none"), optimizer.kind is "fedavg"
 (with learning_rate alone) or "adam", and:
 

@@ -9,7 +9,7 @@ fn the_template_in_the_help_is_a_template_and_its_defaults_are_named_rightly() {
     let shown: String = HELP
         .lines()
         .skip_while(|line| !line.contains("job = "))
-        .take_while(|line| !line.starts_with("Where organizations"))
+        .take_while(|line| !line.starts_with("For a trainer"))
         .map(|line| line.trim_start())
         .filter(|line| !line.contains("seed = "))
         .fold(String::new(), |all, line| all + line + "\n");
