@@ -97,7 +97,7 @@ impl Experiment {
             // One site evaluates; whose adapter it is makes no difference.
             let test = (site == 1).then(|| Dataset::load(&test, &task.labels, usize::MAX)).transpose()?;
             let spec = trainer_spec(first.plan.document(), &config.training);
-            sites.push(TorchTrainer::new(&first.model, spec, &records, test.as_ref())?);
+            sites.push(TorchTrainer::new(first.model()?, spec, &records, test.as_ref())?);
             patients += records.patients();
             largest = largest.max(records.patients());
         }

@@ -17,7 +17,10 @@ use std::{
     time::Duration,
 };
 
-use consilium_crypto::secret::Secret;
+use consilium_crypto::{
+    digest::{Digest, Hasher},
+    secret::Secret,
+};
 use thiserror::Error;
 
 /// Largest private file that is read, bytes. An identity has about one thousand.
@@ -107,6 +110,26 @@ fn failed<'a>(path: &'a Path, doing: &'static str) -> impl Fn(io::Error) -> File
 pub fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>, FileError> {
     let mut file = File::open(path).map_err(failed(path, "open"))?;
     read_open(path, &mut file, most)
+}
+
+/// SHA-256 of a file of any size, read in pieces; of nothing, if there is no such file: a model without a tokenizer has one
+/// like that in its plan.
+///
+/// # Errors
+///
+/// [`FileError::Io`].
+pub fn digest_or_nothing(path: &Path) -> Result<Digest, FileError> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Digest::of(&[])),
+        opened => opened.map_err(failed(path, "open"))?,
+    };
+    let (mut hasher, mut piece) = (Hasher::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut piece).map_err(failed(path, "read"))? {
+            0 => return Ok(hasher.finish()),
+            read => hasher.update(piece.get(..read).unwrap_or_default()),
+        }
+    }
 }
 
 /// Reads a text file of at most `most` bytes.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `adapter/` | the LoRA factors as a PEFT folder for the bare encoder; absent if the plan trains the head alone |
 //! | `head.safetensors` | the classifier head; absent, as `labels.txt`, if the next token is learned |
+//! | `tensors.safetensors` | instead of these two, where the model is one that only an organization's own trainer knows: every tensor, by its name in the plan |
 //! | `labels.txt` | the labels, one a line, in the order of the head's rows |
 //! | `mlbom.cdx.json` | the same facts for tools: a CycloneDX machine-learning bill of materials |
 //! | `manifest.json` | where it comes from: plan, organizations, what they declare about their data, roster, round, model, files with their digests, and the privacy it cost with every number that a recomputation of `ε` needs |
@@ -25,17 +26,20 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    config::{Loaded, adapter_spec, adapter_tensors_of, signature_path},
+    config::{ConfigError, Loaded, adapter_spec, adapter_tensors_of, signature_path},
     export::{self, ExportError},
     files::{self, FileError},
     ledger::{Debit, Spent},
     model::{AdapterTensors, MAX_WEIGHTS_BYTES},
+    trainer::external::{SeenTrainer, read_seen},
 };
 
 /// The PEFT folder inside a result folder.
 pub const ADAPTER: &str = "adapter";
 /// The head's file.
 pub const HEAD: &str = "head.safetensors";
+/// Every tensor of the adapter, where the client does not know the model.
+pub const TENSORS: &str = "tensors.safetensors";
 /// The label list.
 pub const LABELS: &str = "labels.txt";
 /// The manifest.
@@ -54,6 +58,9 @@ pub enum ResultError {
     /// The adapter's own files.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// The config names no model, or one that only a trainer outside the client can run.
+    #[error(transparent)]
+    Config(Box<ConfigError>),
     /// No adapter where one was expected.
     #[error(
         "{}: neither a PEFT folder (with adapter_config.json) nor a result folder (with adapter/); correct the path",
@@ -65,6 +72,12 @@ pub enum ResultError {
     },
 }
 
+impl From<ConfigError> for ResultError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(Box::new(error))
+    }
+}
+
 /// Writes adapter, head and labels into `folder`, which is made if need be.
 ///
 /// # Errors
@@ -72,16 +85,28 @@ pub enum ResultError {
 /// Values that do not fit the plan; files that cannot be written.
 pub fn write_files(folder: &Path, loaded: &Loaded, values: &AdapterTensors) -> Result<(), ResultError> {
     let plan = loaded.plan.document();
-    let (config, spec) = (loaded.model.config(), adapter_spec(plan));
     fs::create_dir_all(folder).map_err(|source| FileError::io("create", folder, source))?;
-    if !spec.target_modules.is_empty() {
-        let base = Some(loaded.model.digests().weights);
-        export::write_peft_folder(&folder.join(ADAPTER), &plan.model.name, config, &spec, values, base)?;
+    match &loaded.model {
+        Some(model) => {
+            let (config, spec) = (model.config(), adapter_spec(plan));
+            if !spec.target_modules.is_empty() {
+                let base = Some(model.digests().weights);
+                export::write_peft_folder(
+                    &folder.join(ADAPTER),
+                    &plan.model.name,
+                    config,
+                    &spec,
+                    values,
+                    base,
+                )?;
+            }
+            if plan.task.kind == TaskKind::NextToken {
+                return Ok(());
+            }
+            export::write_head(&folder.join(HEAD), config, &spec, values)?;
+        }
+        None => export::write_plain(&folder.join(TENSORS), &plan.adapter.tensors, values)?,
     }
-    if plan.task.kind == TaskKind::NextToken {
-        return Ok(());
-    }
-    export::write_head(&folder.join(HEAD), config, &spec, values)?;
     let labels: String = plan.task.labels.iter().map(|label| format!("{label}\n")).collect();
     files::write_atomic(&folder.join(LABELS), labels.as_bytes())?;
     Ok(())
@@ -156,7 +181,7 @@ pub fn read_files(
     head: Option<&Path>,
     loaded: &Loaded,
 ) -> Result<AdapterTensors, ResultError> {
-    let (config, spec) = (loaded.model.config(), adapter_spec(loaded.plan.document()));
+    let (config, spec) = (loaded.model()?.config(), adapter_spec(loaded.plan.document()));
     let peft = |folder: &Path| folder.join(export::ADAPTER_CONFIG).is_file();
     let head_only = spec.target_modules.is_empty();
     let (folder, beside) = if !head_only && peft(adapter) {
@@ -172,7 +197,7 @@ pub fn read_files(
     };
     let factors = match head_only {
         true => AdapterTensors::new(),
-        false => export::read_peft_folder(&folder, config, &spec, Some(loaded.model.digests().weights))?,
+        false => export::read_peft_folder(&folder, config, &spec, Some(loaded.model()?.digests().weights))?,
     };
     Ok(factors.iter().chain(head.iter()).map(|(name, values)| (name.to_owned(), values.to_vec())).collect())
 }
@@ -208,6 +233,8 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
     /// What it cost.
     pub privacy: PrivacyEntry,
+    /// Who trained this organization's contributions, and who clipped them.
+    pub training: TrainingEntry,
     /// Version of the software.
     pub software: String,
 }
@@ -223,6 +250,29 @@ pub struct ModelEntry {
     pub tokenizer: String,
     /// SHA-256 of `model.safetensors`.
     pub weights: String,
+}
+
+/// Who computed and clipped this organization's contributions.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrainingEntry {
+    /// "clipping done by the client", or "clipping done by the trainer": who answers for it that no patient counted for more
+    /// than the clip.
+    pub clipping: String,
+    /// Trainers outside the client, by their own account, oldest first; none with the built-in trainer.
+    pub trainers: Vec<SeenTrainer>,
+}
+
+impl TrainingEntry {
+    fn of(loaded: &Loaded) -> Result<Self, FileError> {
+        let trainers = read_seen(&loaded.config.job_folder(&loaded.plan))?;
+        // A contribution counts as clipped by the client only if none of the job's came from outside it.
+        let client = trainers.is_empty() && !loaded.config.is_external();
+        // A delta arrives whole, and is clipped here.
+        let deltas =
+            matches!(loaded.plan.document().privacy.unit, PrivacyUnit::Organization | PrivacyUnit::None);
+        let by = if client || deltas { "client" } else { "trainer" };
+        Ok(Self { clipping: format!("clipping done by the {by}"), trainers })
+    }
 }
 
 /// One file of a result.
@@ -270,7 +320,7 @@ impl Manifest {
         let organization = loaded.identity.id.to_string();
         let mut files = Vec::new();
         let adapter = [export::ADAPTER_CONFIG, export::ADAPTER_MODEL].map(|file| format!("{ADAPTER}/{file}"));
-        for path in adapter.into_iter().chain([HEAD, LABELS, BILL].map(str::to_owned)) {
+        for path in adapter.into_iter().chain([HEAD, TENSORS, LABELS, BILL].map(str::to_owned)) {
             let file = folder.join(&path);
             if file.is_file() {
                 let bytes = files::read_bytes(&file, MAX_WEIGHTS_BYTES)?;
@@ -307,6 +357,7 @@ impl Manifest {
                 // Round and attempt of an entry are not the step's; the count stands above.
                 step: Debit::of(&loaded.plan, round, 1),
             },
+            training: TrainingEntry::of(loaded)?,
             software: format!("consilium-client {}", env!("CARGO_PKG_VERSION")),
             organization,
         })

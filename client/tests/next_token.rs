@@ -80,7 +80,7 @@ fn rounds_teach_a_decoder_and_its_adapter_comes_out() {
             let records = load(&of.config.data.source(), document.task.max_records_per_patient as usize);
             let test = load(of.config.evaluation.as_ref().unwrap(), usize::MAX);
             let spec = trainer_spec(document, &of.config.training);
-            TorchTrainer::new(&of.model, spec, &records, Some(&test)).unwrap()
+            TorchTrainer::new(of.model().unwrap(), spec, &records, Some(&test)).unwrap()
         })
         .collect();
     let mut state = initial_state(plan).unwrap();
@@ -118,7 +118,7 @@ fn an_adapter_of_other_base_weights_is_refused_by_name() {
     let adapter = adapter_tensors_of(&initial_state(&loaded.plan).unwrap());
     result::write_files(&out, &loaded, &adapter).unwrap();
     let path = out.join("adapter/adapter_model.safetensors");
-    let own = hex::encode(loaded.model.digests().weights);
+    let own = hex::encode(loaded.model().unwrap().digests().weights);
     let text = fs::read(&path).unwrap();
     let at = text.windows(64).position(|window| window == own.as_bytes()).unwrap();
     let mut other = text.clone();

@@ -57,7 +57,7 @@ impl Baseline {
         let path = self.data.as_ref().unwrap_or(&loaded.config.data.path);
         let data = data::training_set(&loaded, path)?;
         let model =
-            TorchModel::load(&loaded.model, trainer_spec(loaded.plan.document(), &loaded.config.training))?;
+            TorchModel::load(loaded.model()?, trainer_spec(loaded.plan.document(), &loaded.config.training))?;
         let mut prepared = model.prepare(&data)?;
         // The job's own start, so that only the data and the noise differ.
         let start = adapter_tensors_of(&initial_state(&loaded.plan).map_err(Failure::local)?);

@@ -154,10 +154,19 @@ fn look(path: &Path, report: &mut Report) -> Option<()> {
         "no line of the policy forbids the plan".to_owned()
     });
     let model = report.note("model", config.open_model(&plan), |model| {
-        let (name, encoder) = (&plan.document().model.name, model.config());
-        format!("{name}: {} layers of width {}, as the plan names it", encoder.layers, encoder.hidden_size)
+        let name = &plan.document().model.name;
+        match (model.as_ref().map(ModelFolder::config), &config.model) {
+            (Some(encoder), _) => {
+                format!(
+                    "{name}: {} layers of width {}, as the plan names it",
+                    encoder.layers, encoder.hidden_size
+                )
+            }
+            (None, Some(_)) => format!("{name}, as the plan names it; the trainer runs it"),
+            (None, None) => format!("{name}: the trainer answers for it"),
+        }
     });
-    if let Some(model) = &model {
+    if let Some(Some(model)) = &model {
         check_tokenizer(model, &plan, report);
     }
     let paths = report
@@ -166,10 +175,23 @@ fn look(path: &Path, report: &mut Report) -> Option<()> {
     let task = &plan.document().task;
     let most = task.max_records_per_patient;
     let load = |source: &_, most| Dataset::load_for(source, task.kind, &task.labels, most);
-    let data = report.note("data", load(&config.data.source(), most as usize), |data| {
-        let (records, patients, dropped) = (data.len(), data.patients(), data.dropped());
-        format!("{records} records of {patients} patients; {dropped} above the plan's {most} a patient are left out")
-    });
+    let data = if config.is_external() {
+        report.note("data", Dataset::load_patients(&config.data.source()), |data| {
+            format!("{} patients; their records are the trainer's affair", data.patients())
+        })
+    } else {
+        report.note("data", load(&config.data.source(), most as usize), |data| {
+            let (records, patients, dropped) = (data.len(), data.patients(), data.dropped());
+            format!("{records} records of {patients} patients; {dropped} above the plan's {most} a patient are left out")
+        })
+    };
+    if let Some(external) = &config.external {
+        report.note("trainer", external.place(), |place| {
+            format!(
+                "listens at {place}; it clips, and the client adds the noise (trainer check asks who it is)"
+            )
+        });
+    }
     if let Some(data) = &data {
         let total = policy.total_budget();
         report.note(
@@ -178,7 +200,7 @@ fn look(path: &Path, report: &mut Report) -> Option<()> {
             |()| "δ is below one over the number of patients".to_owned(),
         );
     }
-    if let Some(evaluation) = &config.evaluation {
+    if let (Some(evaluation), false) = (&config.evaluation, config.is_external()) {
         report.note("test set", load(evaluation, usize::MAX), |data| format!("{} records", data.len()));
     }
     report.outlook = Some(outlook(&config, &policy, &roster, &plan, &data?, &ledger?));

@@ -65,7 +65,7 @@ impl Evaluate {
         let adapter = result::read_files(&self.adapter, self.head.as_deref(), &loaded)?;
         let test = data::test_set(&loaded, &self.data)?;
         let mix = self.mix_of.as_deref().map(|path| data::whole(&loaded, path)).transpose()?;
-        let model = TorchModel::load(&loaded.model, trainer_spec(plan, &loaded.config.training))?;
+        let model = TorchModel::load(loaded.model()?, trainer_spec(plan, &loaded.config.training))?;
         let mut prepared = model.prepare(&test)?;
         let scored = model.evaluate(&adapter, &mut prepared, self.limit)?;
         let mix = mix.map(|mix| under_mix(&scored, &mix.label_counts()));

@@ -106,6 +106,7 @@ impl From<LedgerError> for Failure {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
+            StartError::Config(error) => (*error).into(),
             StartError::File(error) => error.into(),
             StartError::Journal(error) => error.into(),
             StartError::Ledger(error) => error.into(),
@@ -162,7 +163,7 @@ impl From<ResultError> for Failure {
 impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Self {
         match error {
-            TrainError::Torch(_) => Self::local(error),
+            TrainError::Torch(_) | TrainError::External(_) => Self::local(error),
             error => Self::refused(error),
         }
     }

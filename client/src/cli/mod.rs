@@ -23,6 +23,7 @@ mod run;
 mod sign;
 mod state;
 mod status;
+mod trainer;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -137,6 +138,9 @@ enum Command {
     /// Whether this client's state is as new as what its peers hold, and what to do if it is not.
     #[command(subcommand)]
     State(state::StateCommand),
+    /// A trainer of this organization's own, outside the client: ask who it is, make keys for the way to it.
+    #[command(subcommand)]
+    Trainer(trainer::TrainerCommand),
     /// Score an adapter on a labelled file.
     #[command(
         after_help = "Examples:\n  consilium-client evaluate --config client.toml --adapter result --data test.csv\n  \
@@ -220,6 +224,7 @@ pub fn main() -> ExitCode {
         Command::Fingerprint(command) => command.run(),
         Command::Ledger(command) => command.run(),
         Command::State(command) => command.run(),
+        Command::Trainer(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Baseline(command) => command.run(),
         Command::Export(command) => command.run(),

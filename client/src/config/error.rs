@@ -12,7 +12,7 @@ use consilium_proto::{
 };
 use thiserror::Error;
 
-use crate::{files::FileError, model::ModelError, policy::Forbidden};
+use crate::{files::FileError, model::ModelError, policy::Forbidden, trainer::external::tls::KeyError};
 
 /// Why a configuration, or a document it names, was refused.
 #[derive(Debug, Error)]
@@ -145,6 +145,14 @@ pub enum ConfigError {
         /// The model's name in the plan.
         name: String,
     },
+    /// A command that runs the model itself, and a config without one.
+    #[error(
+        "this needs the base model, and the config names none that this client can run; name `model` in the config"
+    )]
+    NoModel,
+    /// The keys between client and trainer.
+    #[error("external.keys: {0}")]
+    TrainerKeys(#[from] KeyError),
     /// The plan's tensors do not fit its model.
     #[error(
         "the plan's tensor {tensor} {problem}; the plan was not made for its own model and must be made again"

@@ -43,8 +43,9 @@ pub struct Loaded {
     pub roster: Arc<VerifiedRoster>,
     /// The plan: signed as the roster demands, and within this organization's policy.
     pub plan: Arc<VerifiedPlan>,
-    /// The base model: the plan's, byte for byte, and one that the plan's adapter fits.
-    pub model: ModelFolder,
+    /// The base model: the plan's, byte for byte, and one that the plan's adapter fits. With a trainer outside the client it may be
+    /// absent, or of a kind that the client does not know.
+    pub model: Option<ModelFolder>,
 }
 
 /// The day in UTC, by this machine's clock.
@@ -53,6 +54,15 @@ pub fn today() -> Date {
 }
 
 impl Loaded {
+    /// The base model, for a command that runs it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NoModel`].
+    pub fn model(&self) -> Result<&ModelFolder, ConfigError> {
+        self.model.as_ref().ok_or(ConfigError::NoModel)
+    }
+
     /// Loads and verifies everything; `today` decides whether keys have expired.
     ///
     /// # Errors
@@ -262,6 +272,8 @@ impl Config {
         }
         match &self.evaluation {
             Some(evaluation) => exists("evaluation.path", "data file", &evaluation.path, ""),
+            // A trainer outside the client has a test set of its own.
+            None if self.is_external() => Ok(()),
             None if plan.document().evaluation.organization == self.organization => {
                 Err(ConfigError::NoEvaluation { organization: self.organization.clone() })
             }
@@ -269,13 +281,35 @@ impl Config {
         }
     }
 
-    /// Reads and checks the model folder; it must be the plan's, and the plan's tensors must be its own.
+    /// Reads and checks the model folder; it must be the plan's, and the plan's tensors must be its own. With a trainer outside
+    /// the client, there may be none; and one that the client cannot run is compared with the plan all the same.
     ///
     /// # Errors
     ///
     /// [`ConfigError::Model`], [`ConfigError::OtherModel`], [`ConfigError::Tensors`].
-    pub fn open_model(&self, plan: &VerifiedPlan) -> Result<ModelFolder, ConfigError> {
-        let model = ModelFolder::open(&self.model)?;
+    pub fn open_model(&self, plan: &VerifiedPlan) -> Result<Option<ModelFolder>, ConfigError> {
+        let Some(folder) = &self.model else { return Ok(None) };
+        if !self.is_external() {
+            return self.open_known_model(folder, plan).map(Some);
+        }
+        let expected = &plan.document().model;
+        for (file, expected) in [
+            ("config.json", expected.config),
+            ("tokenizer.json", expected.tokenizer),
+            ("model.safetensors", expected.weights),
+        ] {
+            let path = folder.join(file);
+            let found = files::digest_or_nothing(&path)?;
+            if found != expected {
+                let name = plan.document().model.name.clone();
+                return Err(ConfigError::OtherModel { path, found, expected, name });
+            }
+        }
+        Ok(self.open_known_model(folder, plan).ok())
+    }
+
+    fn open_known_model(&self, folder: &Path, plan: &VerifiedPlan) -> Result<ModelFolder, ConfigError> {
+        let model = ModelFolder::open(folder)?;
         let (found, expected) = (model.digests(), &plan.document().model);
         for (file, found, expected) in [
             ("config.json", found.config, expected.config),
@@ -284,7 +318,7 @@ impl Config {
         ] {
             let found = Digest(found);
             if found != expected {
-                let (path, name) = (self.model.join(file), plan.document().model.name.clone());
+                let (path, name) = (folder.join(file), plan.document().model.name.clone());
                 return Err(ConfigError::OtherModel { path, found, expected, name });
             }
         }

@@ -8,6 +8,7 @@
 //! its threads, and in a file of its own its [`crate::policy`]) stands here and is never sent.
 
 mod error;
+mod external;
 mod fit;
 mod loaded;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use consilium_proto::{ids::Id, plan::VerifiedPlan};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub use error::ConfigError;
+pub use external::{External, TrainerKind};
 pub use fit::{
     DeltaError, adapter_spec, adapter_tensors_of, check_delta, check_tensors, delta_of_patients, trained,
     trainer_spec,
@@ -63,8 +65,9 @@ pub struct Config {
     /// Folder for what must survive a restart: the privacy ledger, and what this client has said in each job. One for all
     /// jobs of one data set; another folder is another ledger, and forgets what was spent.
     pub state: PathBuf,
-    /// The base model's folder: `config.json`, `tokenizer.json`, `model.safetensors`, byte for byte as the plan names them.
-    pub model: PathBuf,
+    /// The base model's folder: `config.json`, `tokenizer.json`, `model.safetensors`, byte for byte as the plan names them. May be
+    /// left out with a trainer outside the client: then that trainer answers for the model.
+    pub model: Option<PathBuf>,
     /// This organization's own records.
     pub data: Data,
     /// The public test set; needed only by the organization that the plan names as evaluator.
@@ -81,6 +84,8 @@ pub struct Config {
     /// How this machine trains.
     #[serde(default)]
     pub training: Training,
+    /// The trainer outside the client; only with `training.trainer = "external"`.
+    pub external: Option<External>,
     /// Where results go.
     #[serde(default)]
     pub output: Output,
@@ -98,10 +103,11 @@ pub struct Data {
     pub name: Id,
     /// The file; its extension says the format: `csv`, `jsonl` (or `ndjson`), `parquet`.
     pub path: PathBuf,
-    /// Column with the text.
+    /// Column with the text. With a trainer outside the client it may be left out: only the patients' ids are read then.
+    #[serde(default)]
     pub text_column: String,
     /// Column with the label, spelled as in the plan's label list; where a text may have several, `;` separates them, and nothing stands for none.
-    /// Absent: there are no labels, because the plan learns the next token.
+    /// Absent: there are no labels, because the plan learns the next token, or the records are a trainer's outside the client.
     #[serde(default)]
     pub label_column: String,
     /// Column with the patient's id. Records of one patient under two ids are protected as if they were two patients: less.
@@ -153,6 +159,8 @@ pub struct ProxyConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Training {
+    /// Who computes gradients: the client itself, or a process of this organization's own, which then clips them too.
+    pub trainer: TrainerKind,
     /// libtorch threads, 1 to 256. More than one only if this client has the machine to itself: on busy cores two threads
     /// made a step 7 to 15 times slower.
     pub threads: u32,
@@ -186,6 +194,7 @@ impl Training {
 impl Default for Training {
     fn default() -> Self {
         Self {
+            trainer: TrainerKind::BuiltIn,
             threads: Self::DEFAULT_THREADS,
             cache_mib: Self::DEFAULT_CACHE_MIB,
             max_physical_batch: Self::DEFAULT_PHYSICAL_BATCH,
@@ -234,15 +243,16 @@ impl Config {
     }
 
     fn resolve(&mut self, folder: &Path) {
-        let paths = [
-            &mut self.identity,
-            &mut self.roster,
-            &mut self.plan,
-            &mut self.state,
-            &mut self.model,
-            &mut self.data.path,
-        ];
+        let paths =
+            [&mut self.identity, &mut self.roster, &mut self.plan, &mut self.state, &mut self.data.path];
+        let (socket, keys) = match &mut self.external {
+            Some(external) => (external.socket.as_mut(), external.keys.as_mut()),
+            None => (None, None),
+        };
         let optional = [
+            self.model.as_mut(),
+            socket,
+            keys,
             self.policy.as_mut(),
             self.traces.as_mut(),
             self.data.opt_out.as_mut(),
@@ -274,6 +284,7 @@ impl Config {
             &self.coordinator,
             "write host:port, as in coordinator.example.org:7400 or [2001:db8::1]:7400",
         )?;
+        self.check_trainer()?;
         let (threads, cache) = (self.training.threads, self.training.cache_mib);
         rule((1..=256).contains(&threads), "training.threads", &threads, "it must be 1 to 256")?;
         let batch = self.training.max_physical_batch;

@@ -49,20 +49,92 @@ fn the_shipped_example_is_what_this_version_reads() {
     assert_eq!(config.log, LogFormat::Text);
     // And it shows every field there is: an unknown one makes serde list the known ones.
     let text = fs::read_to_string(&path).unwrap();
-    for (section, known) in
-        [("", 17), ("[proxy]\n", 2), ("[data]\n", 6), ("[training]\n", 5), ("[output]\n", 1)]
-    {
+    let external = fs::read_to_string(path.with_file_name("client.external.example.toml")).unwrap();
+    for (section, known) in [
+        ("", 18),
+        ("[proxy]\n", 2),
+        ("[data]\n", 6),
+        ("[training]\n", 6),
+        ("[output]\n", 1),
+        ("[external]\n", 6),
+    ] {
+        let text = if section == "[external]\n" { &external } else { &text };
         let bent = text.replacen(section, &format!("{section}zzz = 1\n"), 1);
         let message = toml::from_str::<Config>(&bent).unwrap_err().message().to_owned();
         let fields: BTreeSet<&str> = message.split('`').skip(3).step_by(2).collect();
         assert_eq!(fields.len(), known, "{message}");
         for field in fields {
-            let shown = text
-                .lines()
-                .any(|line| line.starts_with(&format!("{field} =")) || line == format!("[{field}]"));
+            let shown = text.lines().chain(external.lines()).any(|line| {
+                let line = line.trim_start_matches("# ");
+                line.starts_with(&format!("{field} =")) || line == format!("[{field}]")
+            });
             assert!(shown, "the example does not show {field}");
         }
     }
+}
+
+#[test]
+fn the_shipped_example_of_a_trainer_outside_the_client_is_read() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("client.external.example.toml");
+    let config = Config::load(&path).unwrap();
+    assert!(config.is_external() && config.model.is_none());
+    let external = config.external.unwrap();
+    assert_eq!(external.socket.unwrap(), path.with_file_name("run/trainer.sock"));
+    assert_eq!(external.answer_s, Some(300));
+}
+
+#[test]
+fn what_belongs_to_one_kind_of_trainer_is_refused_with_the_other() {
+    let external = "[training]\ntrainer = \"external\"\n";
+    for (added, expected) in [
+        (external.to_owned(), "training.trainer = \"external\" needs [external]"),
+        ("[external]\nsocket = \"s\"\n".to_owned(), "write training.trainer = \"external\""),
+        (format!("{external}[external]\nsocket = \"s\"\naddress = \"a:1\"\n"), "write either socket"),
+        (format!("{external}[external]\n"), "write either socket"),
+        (format!("{external}[external]\naddress = \"a:1\"\n"), "consilium-client trainer keys"),
+        (format!("{external}[external]\nsocket = \"s\"\nanswer_s = 0\n"), "external.answer_s = 0"),
+        (format!("{external}[external]\nsockt = \"s\"\n"), "did you mean `socket`?"),
+        ("[training]\ntrainer = \"extern\"\n".to_owned(), "did you mean `external`?"),
+    ] {
+        let consortium = Consortium::new();
+        let text = fs::read_to_string(consortium.path("site-1.toml")).unwrap();
+        fs::write(consortium.path("site-1.toml"), text + &added).unwrap();
+        refused(&consortium, &[expected]);
+    }
+    let consortium = Consortium::new();
+    consortium.edit("site-1.toml", "text_column = \"text\"\n", "");
+    refused(&consortium, &["data.text_column", "the built-in trainer needs it"]);
+    let consortium = Consortium::new();
+    let text = fs::read_to_string(consortium.path("site-1.toml")).unwrap();
+    let text: String =
+        text.lines().filter(|line| !line.starts_with("model")).flat_map(|l| [l, "\n"]).collect();
+    fs::write(consortium.path("site-1.toml"), text).unwrap();
+    refused(&consortium, &["model = absent", "name the model's folder"]);
+}
+
+/// A model that the client knows is still compared with the plan, and gives a PEFT folder; one that it does not know is compared
+/// all the same.
+#[test]
+fn a_model_beside_an_external_trainer_is_the_plans_or_refused() {
+    let consortium = Consortium::new();
+    let text = fs::read_to_string(consortium.path("site-1.toml")).unwrap();
+    let external = "[training]\ntrainer = \"external\"\n[external]\nsocket = \"s\"\n";
+    fs::write(consortium.path("site-1.toml"), text + external).unwrap();
+    let load = || Loaded::load(&consortium.path("site-1.toml"), date(2026, 11, 23));
+    assert!(load().unwrap().model().is_ok());
+    let copy = consortium.path("copy");
+    fs::create_dir(&copy).unwrap();
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        fs::copy(Path::new(support::MODEL).join(file), copy.join(file)).unwrap();
+    }
+    consortium.edit("site-1.toml", support::MODEL, "copy");
+    assert!(load().unwrap().model().is_ok());
+    fs::write(copy.join("tokenizer.json"), "{}").unwrap();
+    let error = load().unwrap_err().to_string();
+    assert!(error.contains("tokenizer.json") && error.contains("its digest is"), "{error}");
+    consortium.edit("site-1.toml", "model = \"copy\"\n", "");
+    let loaded = load().unwrap();
+    assert!(loaded.model().unwrap_err().to_string().contains("name `model` in the config"));
 }
 
 #[test]

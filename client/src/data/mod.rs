@@ -122,6 +122,33 @@ impl Dataset {
         grouping.finish()
     }
 
+    /// Reads the patient column alone, for a client whose records are a trainer's affair: patients, and no records. The other
+    /// two columns of `config` are not looked at.
+    ///
+    /// # Errors
+    /// As [`Dataset::load`], as far as the patient column goes.
+    pub fn load_patients(config: &DataConfig) -> Result<Self, DataError> {
+        // A column without a name is not looked for.
+        let config = DataConfig { text_column: String::new(), label_column: String::new(), ..config.clone() };
+        let mut grouping = Grouping::of_patients(&config);
+        match Format::of(&config)? {
+            Format::Csv => delimited::read(&config, &mut grouping)?,
+            Format::JsonLines => json_lines::read(&config, &mut grouping)?,
+            Format::Parquet => parquet_rows::read(&config, &mut grouping)?,
+        }
+        grouping.finish()
+    }
+
+    /// The patients' ids, by their numbers.
+    pub fn patient_ids(&self) -> Vec<String> {
+        let mut ids = vec![String::new(); self.patients.len()];
+        for (id, &number) in &self.numbers {
+            // Numbers are indices of `patients`.
+            ids[number].clone_from(id);
+        }
+        ids
+    }
+
     /// How many patients.
     pub fn patients(&self) -> usize {
         self.patients.len()
@@ -226,6 +253,8 @@ impl fmt::Display for Place {
 struct Grouping<'a> {
     config: &'a DataConfig,
     task: TaskKind,
+    /// Rows are patients, and nothing else of them is kept.
+    patients_only: bool,
     labels: HashMap<&'a str, u32>,
     per_patient: usize,
     numbers: HashMap<String, usize>,
@@ -261,6 +290,7 @@ impl<'a> Grouping<'a> {
         Ok(Self {
             config,
             task,
+            patients_only: false,
             labels: known,
             per_patient,
             numbers: HashMap::new(),
@@ -270,10 +300,33 @@ impl<'a> Grouping<'a> {
         })
     }
 
+    fn of_patients(config: &'a DataConfig) -> Self {
+        Self {
+            config,
+            task: TaskKind::NextToken,
+            patients_only: true,
+            labels: HashMap::new(),
+            per_patient: 1,
+            numbers: HashMap::new(),
+            patients: Vec::new(),
+            records: 0,
+            dropped: 0,
+        }
+    }
+
     /// Adds a row. Fields are as the file has them; `None` is a null or an absent field.
     fn add(&mut self, place: Place, row: [Option<&str>; 3]) -> Result<(), DataError> {
         let config = self.config;
         let [text, label, patient] = row;
+        if self.patients_only {
+            let patient = self.field(place, &config.patient_column, patient, MAX_ID_BYTES)?.trim();
+            self.count_record()?;
+            if !self.numbers.contains_key(patient) {
+                self.numbers.insert(patient.to_owned(), self.patients.len());
+                self.patients.push(Vec::new());
+            }
+            return Ok(());
+        }
         let text = self.field(place, &config.text_column, text, MAX_TEXT_BYTES)?;
         let labels = self.labels_of(place, label)?;
         let patient = self.field(place, &config.patient_column, patient, MAX_ID_BYTES)?.trim();
@@ -291,11 +344,15 @@ impl<'a> Grouping<'a> {
             self.dropped += 1;
             return Ok(());
         }
+        records.push(Record { text: text.to_owned(), labels });
+        self.count_record()
+    }
+
+    fn count_record(&mut self) -> Result<(), DataError> {
         if self.records == MAX_RECORDS {
-            return Err(DataError::TooManyRecords { file: config.path.clone(), most: MAX_RECORDS });
+            return Err(DataError::TooManyRecords { file: self.config.path.clone(), most: MAX_RECORDS });
         }
         self.records += 1;
-        records.push(Record { text: text.to_owned(), labels });
         Ok(())
     }
 
@@ -353,7 +410,8 @@ impl<'a> Grouping<'a> {
         if self.records == 0 {
             return Err(DataError::Empty { file: self.config.path.clone() });
         }
-        let mut records = Vec::with_capacity(self.records);
+        let kept = if self.patients_only { 0 } else { self.records };
+        let mut records = Vec::with_capacity(kept);
         let mut patients = Vec::with_capacity(self.patients.len());
         for of_patient in self.patients {
             let begin = records.len();

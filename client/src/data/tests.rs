@@ -358,3 +358,25 @@ fn texts_alone_need_no_label_column() {
     let error = Dataset::load(&csv, &labels(), 9).unwrap_err().to_string();
     assert!(error.contains("label_column is not named in the client's config"), "{error}");
 }
+
+#[test]
+fn patients_alone_are_read_from_one_column() {
+    let folder = Folder::new();
+    let ids = |config: &DataConfig| Dataset::load_patients(config).map(|data| data.patient_ids());
+    let whole = Dataset::load(&folder.write("a.csv", csv()), &labels(), 4).unwrap();
+    for (name, text) in [
+        ("b.csv", csv()),
+        ("c.jsonl", json_lines()),
+        ("d.csv", "patient\n7\n12\n 7 \n3\n7\n".to_owned()),
+        ("e.jsonl", "{\"patient\": 7}\n{\"patient\": \"12\"}\n{\"patient\": 3}\n".to_owned()),
+    ] {
+        let found = ids(&folder.write(name, text)).unwrap();
+        assert_eq!(found, ["7", "12", "3"], "{name}");
+        assert_eq!(found, whole.patient_ids(), "numbered as with records");
+    }
+    assert_eq!(ids(&parquet(&folder, Compression::SNAPPY)).unwrap(), whole.patient_ids());
+    let error = ids(&folder.write("f.csv", "text\nx\n")).unwrap_err().to_string();
+    assert!(error.contains("patient"), "{error}");
+    assert!(matches!(ids(&folder.write("g.csv", "patient\n")), Err(DataError::Empty { .. })));
+    assert!(matches!(ids(&folder.write("h.csv", "patient,x\n1,2\n,3\n")), Err(DataError::Missing { .. })));
+}

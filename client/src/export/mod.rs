@@ -13,10 +13,11 @@ mod peft;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use consilium_proto::plan::Tensor;
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::files::{FileError, write_atomic};
-use crate::model::{AdapterTensor, AdapterTensors, CheckedTensors, ModelError};
+use crate::model::{AdapterTensor, AdapterTensors, CheckedTensors, ModelError, TensorKind};
 
 pub use head::{read_head, write_head};
 pub use merge::merge;
@@ -72,6 +73,23 @@ pub enum ExportError {
         /// What is wrong.
         problem: String,
     },
+}
+
+/// Writes every tensor of a plan whose model is not known here.
+///
+/// # Errors
+/// Values that do not fit the plan, or a file that cannot be written.
+pub fn write_plain(path: &Path, tensors: &[Tensor], values: &AdapterTensors) -> Result<(), ExportError> {
+    let tensors: Vec<AdapterTensor> = (tensors.iter())
+        .map(|tensor| AdapterTensor {
+            name: tensor.name.clone(),
+            shape: tensor.shape.iter().map(|&axis| axis as usize).collect(),
+            // Means nothing here.
+            kind: TensorKind::HeadWeight,
+        })
+        .collect();
+    values.check(&tensors)?;
+    write_tensors(path, &tensors.iter().collect::<Vec<_>>(), values, false, None)
 }
 
 /// Writes the named tensors as f32 safetensors; with `torch`, marked as PyTorch's, with `base`, naming the base model's weights.

@@ -62,7 +62,7 @@ pub(super) fn noise(plan: &VerifiedPlan) -> Result<DiscreteGaussian, LotFailed> 
     DiscreteGaussian::new(plan.derived().sigma_share).map_err(|error| failed("noise", &error))
 }
 
-/// A fresh lot, clipped, rounded and summed; without noise yet.
+/// A fresh lot, clipped, rounded and summed, here or by a trainer that does so; without noise yet.
 pub(super) fn sum_lot<'a>(
     plan: &'a VerifiedPlan,
     trainer: &mut dyn Trainer,
@@ -70,6 +70,11 @@ pub(super) fn sum_lot<'a>(
     rng: &mut BulkRng,
 ) -> Result<LotSum<'a>, LotFailed> {
     let lot = draw_lot(plan.document().privacy.sampling_rate, trainer.patients(), rng);
+    if trainer.clips() {
+        let sum = trainer.sum(adapter, &lot).map_err(|error| failed(error.code(), &error))?;
+        let refused = |error| failed("trainer", &format_args!("the trainer's answer is refused: {error}"));
+        return LotSum::from_clipped(&plan.derived().encoding, sum.values, sum.patients).map_err(refused);
+    }
     let mut sum = LotSum::new(&plan.derived().encoding);
     let mut wrong = None;
     let mut dropped = false;

@@ -43,7 +43,7 @@ use crate::{
     trainer::Trainer,
 };
 #[cfg(feature = "torch")]
-pub use start::{StartError, open_journal, trainer};
+pub use start::{StartError, open_journal, plan_text, trainer};
 pub use traces::Traces;
 
 /// What a running client is made of.

@@ -2,17 +2,22 @@
 
 use std::{path::Path, sync::Arc};
 
-use consilium_proto::{identity::Identity, ids::Id, plan::VerifiedPlan};
+use consilium_proto::{
+    identity::Identity,
+    ids::Id,
+    plan::VerifiedPlan,
+    signed::{Kind, MAX_DOCUMENT_BYTES, fingerprint},
+};
 use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use thiserror::Error;
 
 use super::{Client, Traces, held_of_peers, kept_adapter};
 use crate::{
-    config::{Config, DeltaError, Loaded, check_delta, delta_of_patients, trainer_spec},
+    config::{Config, ConfigError, DeltaError, Loaded, check_delta, delta_of_patients, trainer_spec},
     data::{DataError, Dataset, OptOut},
     decisions::Watch,
     egress::{Destination, Egress},
-    files::{FileError, FolderLock},
+    files::{self, FileError, FolderLock},
     journal::{Journal, JournalError},
     kept,
     ledger::{Budget, LedgerError, LedgerFile},
@@ -22,7 +27,7 @@ use crate::{
     policy::Policy,
     recover::behind_journal,
     session::{Event, Recorded, Session, Start, restored},
-    trainer::{Consenting, TorchTrainer, TrainError, Trainer},
+    trainer::{Consenting, ExternalTrainer, TorchTrainer, TrainError, Trainer, external::Setup},
 };
 
 const JOURNAL: &str = "session.jsonl";
@@ -30,6 +35,9 @@ const JOURNAL: &str = "session.jsonl";
 /// Why a client could not be started.
 #[derive(Debug, Error)]
 pub enum StartError {
+    /// The configuration, as far as it is looked at last.
+    #[error(transparent)]
+    Config(Box<ConfigError>),
     /// A folder or file.
     #[error(transparent)]
     File(#[from] FileError),
@@ -57,9 +65,15 @@ pub enum StartError {
     /// A `δ` that is no promise to this many patients.
     #[error(transparent)]
     Delta(#[from] DeltaError),
-    /// The plan's arithmetic.
-    #[error("the plan's adapter cannot be drawn: {0}")]
+    /// The plan's arithmetic, or its text.
+    #[error("the plan cannot be used: {0}")]
     Plan(String),
+}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(Box::new(error))
+    }
 }
 
 impl Client {
@@ -85,7 +99,7 @@ impl Client {
             journal.append(&[Event::Restored { lost: lost.clone() }])?;
             return Err(StartError::Restored(restored(&lost)));
         }
-        let trainer = trainer(&config, &policy, &identity, &plan, &model)?;
+        let trainer = trainer(&config, &policy, &identity, &plan, model.as_ref())?;
         let route = config.route()?;
         let destination = Destination {
             coordinator: config.coordinator.clone(),
@@ -130,7 +144,8 @@ impl Client {
     }
 }
 
-/// Opens the records, the test set if this organization evaluates, and the trainer over both.
+/// The trainer: the built-in one over the records (and the test set, if this organization evaluates), or the way to one outside
+/// the client.
 ///
 /// # Errors
 ///
@@ -139,14 +154,34 @@ pub fn trainer(
     config: &Config,
     policy: &Policy,
     identity: &Identity,
-    plan: &VerifiedPlan,
-    model: &ModelFolder,
+    plan: &Arc<VerifiedPlan>,
+    model: Option<&ModelFolder>,
 ) -> Result<Box<dyn Trainer>, StartError> {
     let document = plan.document();
+    let check = |patients: &Dataset| {
+        check_delta(delta_of_patients(&document.privacy), policy.total_budget(), patients.patients())
+    };
+    if let Some(external) = &config.external {
+        // It has the records; the client knows the patients.
+        let patients = Dataset::load_patients(&config.data.source())?;
+        check(&patients)?;
+        let folder = config.job_folder(plan);
+        let trainer = ExternalTrainer::new(Setup {
+            plan,
+            plan_text: plan_text(config, plan)?,
+            place: external.place()?,
+            patients: patients.patient_ids(),
+            answer: external.answer(),
+            digest: external.digest,
+            // Absent in a rehearsal, which leaves no trace.
+            folder: folder.is_dir().then_some(folder.as_path()),
+        })?;
+        return Ok(consenting(trainer, config, &patients));
+    }
     let task = &document.task;
     let most = task.max_records_per_patient as usize;
     let records = Dataset::load_for(&config.data.source(), task.kind, &task.labels, most)?;
-    check_delta(delta_of_patients(&document.privacy), policy.total_budget(), records.patients())?;
+    check(&records)?;
     let test = match &config.evaluation {
         Some(source) if document.evaluation.organization == identity.id => {
             Some(Dataset::load_for(source, task.kind, &task.labels, usize::MAX)?)
@@ -154,11 +189,28 @@ pub fn trainer(
         _ => None,
     };
     let spec = trainer_spec(document, &config.training);
-    let trainer = TorchTrainer::new(model, spec, &records, test.as_ref())?;
-    Ok(match &config.data.opt_out {
-        Some(path) => Box::new(Consenting::new(trainer, OptOut::new(path.clone(), &records))),
+    let trainer = TorchTrainer::new(model.ok_or(ConfigError::NoModel)?, spec, &records, test.as_ref())?;
+    Ok(consenting(trainer, config, &records))
+}
+
+fn consenting<T: Trainer + 'static>(trainer: T, config: &Config, data: &Dataset) -> Box<dyn Trainer> {
+    match &config.data.opt_out {
+        Some(path) => Box::new(Consenting::new(trainer, OptOut::new(path.clone(), data))),
         None => Box::new(trainer),
-    })
+    }
+}
+
+/// The plan's text, byte for byte as it was verified.
+///
+/// # Errors
+///
+/// When the file has changed since.
+pub fn plan_text(config: &Config, plan: &VerifiedPlan) -> Result<String, StartError> {
+    let text = files::read_text(&config.plan, MAX_DOCUMENT_BYTES as u64)?;
+    if fingerprint(Kind::Plan, &text) == plan.digest() {
+        return Ok(text);
+    }
+    Err(StartError::Plan("its file has just been changed; start again".into()))
 }
 
 /// The session's journal in a job's folder.

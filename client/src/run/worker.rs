@@ -7,6 +7,7 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use consilium_crypto::release::AdapterState;
@@ -15,7 +16,13 @@ use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use tokio::sync::mpsc;
 
 use super::lot::{encode_lot, tensors};
-use crate::{session::Input, trainer::Trainer};
+use crate::{
+    session::Input,
+    trainer::{Attempt, Trainer},
+};
+
+/// In the place of a ticket: nothing is wanted any more, the process ends.
+const STOPPED: u64 = u64::MAX;
 
 enum Order {
     Train { ticket: u64, round: u32, attempt: u32, adapter: Arc<AdapterState> },
@@ -75,6 +82,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        self.current.store(STOPPED, Ordering::Relaxed);
         self.orders = None;
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
@@ -97,16 +105,30 @@ impl Core {
             let report = match order {
                 // Called off while it waited.
                 Order::Train { ticket, .. } if self.current.load(Ordering::Relaxed) != ticket => continue,
-                Order::Train { round, attempt, adapter, .. } => self.train(round, attempt, &adapter),
-                Order::Evaluate { round, adapter } => match self.evaluate(round, &adapter) {
-                    Some(evaluation) => Input::Evaluated(evaluation),
-                    None => continue,
-                },
+                Order::Train { ticket, round, attempt, adapter } => {
+                    self.begin(round, attempt, move |current| current == ticket);
+                    self.train(round, attempt, &adapter)
+                }
+                Order::Evaluate { round, adapter } => {
+                    self.begin(round, 0, |current| current != STOPPED);
+                    match self.evaluate(round, &adapter) {
+                        Some(evaluation) => Input::Evaluated(evaluation),
+                        None => continue,
+                    }
+                }
             };
             if self.report.send(report).is_err() {
                 return;
             }
         }
+    }
+
+    /// What is not there when the step for inputs ends would be of no use.
+    fn begin(&mut self, round: u32, attempt: u32, wanted: impl Fn(u64) -> bool + Send + Sync + 'static) {
+        let deadline = Instant::now() + Duration::from_secs(self.plan.document().deadlines.input_s.into());
+        let current = self.current.clone();
+        let wanted = Arc::new(move || wanted(current.load(Ordering::Relaxed)));
+        self.trainer.begin(Attempt { round, attempt, deadline, wanted });
     }
 
     fn train(&mut self, round: u32, attempt: u32, adapter: &AdapterState) -> Input {

@@ -1,6 +1,6 @@
 //! A trainer that leaves out who has opted out, whatever is asked of it.
 
-use super::{Evaluation, PatientGradient, TrainError, Trainer};
+use super::{Attempt, ClippedSum, Evaluation, OwnDelta, PatientGradient, TrainError, Trainer};
 use crate::{data::OptOut, model::AdapterTensors};
 
 /// Stands before another trainer and reads the list anew before every lot. There is no other way to that trainer's gradients.
@@ -14,6 +14,11 @@ impl<T: Trainer> Consenting<T> {
     /// `opt_out` must be over the data that `trainer` has.
     pub fn new(trainer: T, opt_out: OptOut) -> Self {
         Self { trainer, opt_out }
+    }
+
+    fn left(&mut self, patients: &[usize]) -> Result<Vec<usize>, TrainError> {
+        let out = self.opt_out.read()?;
+        Ok(patients.iter().copied().filter(|patient| !out.contains(patient)).collect())
     }
 }
 
@@ -36,10 +41,26 @@ impl<T: Trainer> Trainer for Consenting<T> {
         patients: &[usize],
         each: &mut dyn FnMut(PatientGradient<'_>),
     ) -> Result<(), TrainError> {
-        let out = self.opt_out.read()?;
-        let patients: Vec<usize> =
-            patients.iter().copied().filter(|patient| !out.contains(patient)).collect();
+        let patients = self.left(patients)?;
         self.trainer.lot(adapter, &patients, each)
+    }
+
+    fn begin(&mut self, attempt: Attempt) {
+        self.trainer.begin(attempt);
+    }
+
+    fn clips(&self) -> bool {
+        self.trainer.clips()
+    }
+
+    fn sum(&mut self, adapter: &AdapterTensors, patients: &[usize]) -> Result<ClippedSum, TrainError> {
+        let patients = self.left(patients)?;
+        self.trainer.sum(adapter, &patients)
+    }
+
+    fn delta(&mut self, adapter: &AdapterTensors, patients: &[usize]) -> Result<OwnDelta, TrainError> {
+        let patients = self.left(patients)?;
+        self.trainer.delta(adapter, &patients)
     }
 
     fn evaluate(&mut self, adapter: &AdapterTensors, limit: Option<usize>) -> Result<Evaluation, TrainError> {

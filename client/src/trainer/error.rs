@@ -1,6 +1,6 @@
 //! What can go wrong while training; each message names the cause and the cure.
 
-use super::Device;
+use super::{Device, external::ExternalError};
 use crate::{data::OptOutError, model::ModelError};
 
 /// Why a lot or an evaluation did not come about.
@@ -64,16 +64,27 @@ pub enum TrainError {
         /// How many there are.
         count: i64,
     },
+    /// A trainer of the organization's own, or the way to it.
+    #[error(transparent)]
+    External(#[from] ExternalError),
+    /// Asked for what only a trainer that clips by itself has.
+    #[error("this trainer clips nothing by itself; ask it for a lot")]
+    ClipsNot,
+    /// Asked for single gradients, which a trainer that clips by itself keeps to itself.
+    #[error("this trainer gives sums only; ask it for a sum")]
+    SumsOnly,
     /// libtorch failed: out of memory, usually.
     #[error("libtorch: {0}")]
     Torch(String),
 }
 
 impl TrainError {
-    /// What the coordinator is told of it: whether the list was missing, and nothing that depends on a record.
+    /// What the coordinator is told of it: whether the list was missing or a trainer outside this process failed, and nothing
+    /// that depends on a record.
     pub fn code(&self) -> &'static str {
         match self {
             Self::OptOut(_) => "opt-out",
+            Self::External(_) => "trainer",
             _ => "training",
         }
     }

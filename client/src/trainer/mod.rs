@@ -1,7 +1,8 @@
 //! Training beside the data: adapters in, clipping-ready per-patient gradients out.
 //!
-//! The session sees only the [`Trainer`] trait. The built-in trainer ([`TorchTrainer`], cargo feature `torch`) runs a BERT-family
-//! encoder or a Llama-family decoder in libtorch, evaluation mode (no dropout but the adapter's own). Its method, for one lot:
+//! The session sees only the [`Trainer`] trait. A trainer of the organization's own is another process ([`external`]). The built-in
+//! trainer ([`TorchTrainer`], cargo feature `torch`) runs a BERT-family encoder or a Llama-family decoder in libtorch, evaluation mode
+//! (no dropout but the adapter's own). Its method, for one lot:
 //!
 //! 1. Merge: `W + s·B·A` once per lot, so that the forward pass costs what the plain model costs (in single precision; a half-precision
 //!    base keeps the factors beside it).
@@ -24,6 +25,7 @@
 mod batches;
 mod consent;
 mod error;
+pub mod external;
 mod spec;
 
 #[cfg(feature = "torch")]
@@ -31,8 +33,10 @@ mod torch;
 
 pub use consent::Consenting;
 pub use error::TrainError;
+pub use external::ExternalTrainer;
 pub use spec::{
-    Base, Device, Evaluation, LabelScore, LocalRecipe, PatientGradient, Trained, Trainer, TrainerSpec,
+    Attempt, Base, ClippedSum, Device, Evaluation, LabelScore, LocalRecipe, OwnDelta, PatientGradient,
+    Trained, Trainer, TrainerSpec,
 };
 #[cfg(feature = "torch")]
 pub use torch::{Prepared, TorchModel, TorchTrainer};

@@ -1,6 +1,6 @@
 //! What a trainer is told and what it answers. No libtorch here.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc, time::Instant};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -190,6 +190,46 @@ pub struct LocalRecipe {
     pub seed: u64,
 }
 
+/// The attempt that is about to be trained for.
+#[derive(Clone)]
+pub struct Attempt {
+    /// Round, counted from 1.
+    pub round: u32,
+    /// Attempt at it, counted from 1; 0: an evaluation.
+    pub attempt: u32,
+    /// When whatever is not done is of no use any more.
+    pub deadline: Instant,
+    /// Whether anybody still waits for it. Asked now and then, by whoever waits for long.
+    pub wanted: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt")
+            .field("round", &self.round)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A lot from a trainer that clips by itself.
+pub struct ClippedSum {
+    /// Clipped, rounded and summed: all trained tensors in name order, then the two metrics; ring units, without noise.
+    pub values: Vec<i64>,
+    /// How many patients it was asked for. How many it counted is its own affair.
+    pub patients: usize,
+}
+
+/// A change of weights from a trainer that takes its local steps by itself.
+pub struct OwnDelta {
+    /// All trained tensors in name order, flat. Not clipped.
+    pub delta: Vec<f32>,
+    /// Mean cross-entropy over the patients that were looked at, nats.
+    pub loss: f64,
+    /// Fraction of them scored right.
+    pub accuracy: f64,
+}
+
 /// Computes gradients and scores beside the data. The session owns one and calls it from a blocking thread.
 pub trait Trainer: Send {
     /// How many patients a lot may draw from.
@@ -206,6 +246,35 @@ pub trait Trainer: Send {
     fn warm_up(&mut self, go_on: &mut dyn FnMut(usize, usize) -> bool) -> Result<(), TrainError> {
         let _ = go_on;
         Ok(())
+    }
+
+    /// Told before anything is asked for an attempt, or for an evaluation.
+    fn begin(&mut self, attempt: Attempt) {
+        let _ = attempt;
+    }
+
+    /// Whether this trainer clips, rounds and sums by itself, out of this process's sight. Then [`Trainer::sum`] and
+    /// [`Trainer::delta`] are asked for, and [`Trainer::lot`] never is.
+    fn clips(&self) -> bool {
+        false
+    }
+
+    /// A lot from a trainer that [clips](Trainer::clips). Its norm has not been looked at.
+    ///
+    /// # Errors
+    /// A patient that does not exist; whatever is wrong with the trainer or its answer.
+    fn sum(&mut self, adapter: &AdapterTensors, patients: &[usize]) -> Result<ClippedSum, TrainError> {
+        let _ = (adapter, patients);
+        Err(TrainError::ClipsNot)
+    }
+
+    /// The plan's local steps over these patients, from a trainer that [clips](Trainer::clips). Finite, and of the right length.
+    ///
+    /// # Errors
+    /// As [`Trainer::sum`].
+    fn delta(&mut self, adapter: &AdapterTensors, patients: &[usize]) -> Result<OwnDelta, TrainError> {
+        let _ = (adapter, patients);
+        Err(TrainError::ClipsNot)
     }
 
     /// Calls `each` exactly once for every patient of the lot, in an order of its own. An empty lot calls nothing.
