@@ -8,7 +8,7 @@ SETUP := $(PYTHON) simulations/demo/setup.py
 LIBTORCH ?= $(shell $(SETUP) --print-libtorch)
 export LIBTORCH
 
-.PHONY: help setup build demo test lint doc deny bench soak bundle clean-cache
+.PHONY: help setup build demo test wheel parity lint doc deny bench soak bundle clean-cache
 
 help: ## List the commands.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,13 @@ test: setup ## The tests.
 	# Apart, because these builds have test hooks and walls that can be taken down.
 	cargo test --release --locked -p consilium-crypto --features test-walls --test secagg_adversary
 	cargo test --release --locked -p consilium-tests
+
+wheel: build ## Build the Python trainer package, install it afresh, and test it: also a whole job with real processes.
+	$(PYTHON) client/python/wheel.py --release $(or $(CARGO_TARGET_DIR),target)/release
+
+parity: build ## Compare the built-in trainer with PEFT and Opacus, in an environment of its own: target/parity/summary.json.
+	cargo build --release --locked -p consilium-client --example parity
+	$(PYTHON) client/parity/parity.py --release $(or $(CARGO_TARGET_DIR),target)/release
 
 lint: setup ## Format and clippy, warnings refused.
 	cargo fmt --all --check
