@@ -35,6 +35,23 @@ pub struct OutError {
     pub kept: String,
 }
 
+/// Writes a whole file, or leaves what was there.
+///
+/// # Errors
+///
+/// [`OutError`].
+pub fn write_whole(path: &Path, bytes: &[u8], kept: &str) -> Result<(), OutError> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let written = std::fs::write(&part, bytes).and_then(|()| std::fs::rename(&part, path));
+    written.map_err(|source| {
+        // Half a file helps nobody, and takes what little room there is.
+        drop(std::fs::remove_file(&part));
+        OutError { path: path.to_path_buf(), source, kept: kept.into() }
+    })
+}
+
 /// The folder of a run.
 #[derive(Debug)]
 pub struct Folder {
@@ -85,13 +102,7 @@ impl Folder {
     ///
     /// [`OutError`].
     pub fn write(&self, name: &str, text: &str, kept: &str) -> Result<(), OutError> {
-        let (path, part) = (self.path.join(name), self.path.join(format!("{name}.part")));
-        let written = std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, &path));
-        written.map_err(|source| {
-            // Half a file helps nobody, and takes what little room there is.
-            drop(std::fs::remove_file(&part));
-            OutError { path, source, kept: kept.into() }
-        })
+        write_whole(&self.path.join(name), text.as_bytes(), kept)
     }
 
     /// A file of lines.

@@ -7,6 +7,7 @@ mod behaviour;
 mod check;
 mod faults;
 mod study;
+mod sweep;
 pub mod text;
 
 use consilium_proto::plan::{self, Optimizer, PrivacyUnit};
@@ -18,6 +19,7 @@ pub use check::Refused;
 pub(crate) use check::{DEFAULT_RATE, SPREAD, cut_size, empty, range};
 pub use faults::{Accident, Faults, Mishap, Never};
 pub use study::{Alone, End, Evaluation, Expect, Partition, TaskKind, Texts};
+pub use sweep::{Seeds as SweptSeeds, Sweep, flat};
 
 /// One simulation. Everything but the numbers follows from the seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +61,9 @@ pub struct Scenario {
     pub evaluation: Evaluation,
     /// How this simulation should end.
     pub expect: Expect,
+    /// What a sweep over this scenario varies.
+    #[serde(skip_serializing_if = "Sweep::is_default")]
+    pub sweep: Sweep,
 }
 
 /// How updates are added up.
@@ -201,6 +206,7 @@ impl Default for Scenario {
             deadlines: Deadlines::default(),
             evaluation: Evaluation::default(),
             expect: Expect::default(),
+            sweep: Sweep::default(),
         }
     }
 }

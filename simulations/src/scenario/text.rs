@@ -6,7 +6,7 @@ use consilium_crypto::digest::Digest;
 use thiserror::Error;
 use toml::{Table, Value};
 
-use super::{Scenario, TaskKind, Texts};
+use super::{Scenario, Sweep, TaskKind, Texts};
 
 /// Largest scenario that is read, bytes.
 pub const MAX_BYTES: u64 = 1 << 20;
@@ -101,9 +101,13 @@ impl Draft {
     pub fn set(&mut self, assignment: &str) -> Result<(), BadText> {
         let bad = || BadText::Set(assignment.to_owned());
         let (field, value) = assignment.split_once('=').ok_or_else(bad)?;
-        let value = value.trim();
-        let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut it| it.remove("value"));
-        self.put(field.trim(), parsed.unwrap_or_else(|| Value::String(value.to_owned()))).ok_or_else(bad)
+        self.put(field.trim(), Self::value(value.trim())).ok_or_else(bad)
+    }
+
+    /// A TOML value; what is none is a word.
+    pub fn value(text: &str) -> Value {
+        let parsed = format!("value = {text}").parse::<Table>().ok().and_then(|mut it| it.remove("value"));
+        parsed.unwrap_or_else(|| Value::String(text.to_owned()))
     }
 
     /// As [`Draft::set`], with a value at hand. `None` if there can be no such field.
@@ -164,9 +168,9 @@ impl Scenario {
         toml::to_string(self).unwrap_or_default()
     }
 
-    /// A digest over everything but where files are kept and how the scenario is called.
+    /// A digest over everything but where files are kept, how the scenario is called and what a sweep varies.
     pub fn digest(&self) -> Digest {
-        let mut bare = Self { name: String::new(), ..self.clone() };
+        let mut bare = Self { name: String::new(), sweep: Sweep::default(), ..self.clone() };
         if let TaskKind::Texts(texts) = &mut bare.task {
             let Texts { model, titles, .. } = Texts::default();
             (texts.model, texts.titles) = (model, titles);
