@@ -1,7 +1,9 @@
 //! The command line of `consilium-sim`.
 
 mod flags;
+mod report;
 mod run;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -24,13 +26,20 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs one simulation.
-    Run(run::Run),
+    Run(Box<run::Run>),
+    /// Runs many: a grid or list of fields, over seeds, on all cores.
+    Sweep(sweep::Sweep),
+    /// Draws what runs and sweeps came to: one page, and its pictures for papers.
+    Report(report::Report),
 }
 
 /// Runs what the command line says.
 pub fn main() -> ExitCode {
-    let Command::Run(run) = Arguments::parse().command;
-    run.main()
+    match Arguments::parse().command {
+        Command::Run(run) => run.main(),
+        Command::Sweep(sweep) => sweep.main(),
+        Command::Report(report) => report.main(),
+    }
 }
 
 #[cfg(test)]
@@ -39,21 +48,36 @@ mod tests {
 
     use super::*;
 
+    /// The examples of a command's help, as words; paths begin at the package.
+    fn examples(command: &str) -> Vec<Vec<String>> {
+        let mut arguments = Arguments::command();
+        let help = arguments.find_subcommand_mut(command).unwrap().render_long_help().to_string();
+        let begins = format!("consilium-sim {command}");
+        let words = |line: &str| {
+            let word = |word: &str| match word.strip_prefix("simulations/") {
+                Some(file) => format!("{}/{file}", env!("CARGO_MANIFEST_DIR")),
+                None => word.to_owned(),
+            };
+            line.split_whitespace().map(word).collect()
+        };
+        help.lines().map(str::trim).filter(|line| line.starts_with(&begins)).map(words).collect()
+    }
+
     #[test]
     fn the_command_line_is_consistent_and_its_examples_parse() {
         Arguments::command().debug_assert();
-        let help = Arguments::command().find_subcommand_mut("run").unwrap().render_long_help().to_string();
-        let examples: Vec<_> =
-            help.lines().map(str::trim).filter(|line| line.starts_with("consilium-sim run")).collect();
-        assert_eq!(examples.len(), 6, "{help}");
-        for example in examples {
-            let words = example.split_whitespace();
-            let words = words.map(|word| match word.strip_prefix("simulations/") {
-                Some(file) => format!("{}/{file}", env!("CARGO_MANIFEST_DIR")),
-                None => word.to_owned(),
-            });
-            let Command::Run(run) = Arguments::try_parse_from(words).unwrap().command;
+        let (runs, sweeps, reports) = (examples("run"), examples("sweep"), examples("report"));
+        assert_eq!((runs.len(), sweeps.len(), reports.len()), (6, 4, 3));
+        for example in runs {
+            let Command::Run(run) = Arguments::try_parse_from(example).unwrap().command else { panic!() };
             run.scenario().unwrap().check().unwrap();
+        }
+        for example in sweeps {
+            let Command::Sweep(sweep) = Arguments::try_parse_from(example).unwrap().command else { panic!() };
+            assert!(sweep.plan().unwrap().1.len() > 5);
+        }
+        for example in reports {
+            assert!(matches!(Arguments::try_parse_from(example).unwrap().command, Command::Report(_)));
         }
     }
 }
