@@ -114,6 +114,7 @@ impl Experiment {
                 plan.privacy.local = Some(Local {
                     steps: 1,
                     learning_rate: 1.0,
+                    proximal: 0.0,
                     update_clip: Some(16.0),
                     update_scale: Some(16384.0),
                 });

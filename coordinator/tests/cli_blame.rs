@@ -21,7 +21,7 @@ fn evidence(desk: &Desk, pin: &str) -> Evidence {
     let announcement = Announcement {
         round: 3,
         attempt: 1,
-        cohort: plan.cohort().to_vec(),
+        cohort: plan.whole_cohort(),
         adapter: Digest([1; 32]),
         optimizer: Digest([2; 32]),
     };

@@ -47,6 +47,13 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         ledger: LedgerHead,
         rng: &mut dyn CryptoRng,
     ) -> Result<Joined, SetupError>;
+
+    /// Whether members see each other's signed ledgers ([`Participating::ledger_heads`]), keep them, and so can tell one whose state was
+    /// restored from an old copy. Where they do not, nobody holds anything of anybody, and asking would cost `n²` signatures
+    /// for nothing.
+    fn carries_ledgers(&self) -> bool {
+        true
+    }
 }
 
 /// A member's side at its beginning.

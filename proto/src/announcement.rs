@@ -3,6 +3,8 @@
 //! Every field reaches the attempt's [`Context`], and through it every signature, seal and mask, so organizations that were
 //! shown different models, plans or cohorts cannot be unmasked (Pasquini, Francati, Ateniese, CCS 2022).
 
+use std::sync::Arc;
+
 use consilium_crypto::{
     digest::Digest,
     secagg::{Attempt, Context, Member, MemberId, Position},
@@ -23,7 +25,7 @@ pub struct Announcement {
     /// Attempt within the round, from 1.
     pub attempt: u32,
     /// Sorted ids of the invited organizations.
-    pub cohort: Vec<Id>,
+    pub cohort: Arc<[Id]>,
     /// Adapter that the round starts from.
     pub adapter: Digest,
     /// Optimizer state that the round starts from.
@@ -117,6 +119,16 @@ impl Announcement {
         roster: &VerifiedRoster,
         plan: &VerifiedPlan,
     ) -> Result<Self, AnnouncementError> {
+        let of = roster.digest();
+        let same = |(roster, known): &(Digest, wire::SignedAnnouncement)| *roster == of && known == signed;
+        plan.known().announcement.or_else(same, || (of, signed.clone()), || Self::judge(signed, roster, plan))
+    }
+
+    fn judge(
+        signed: &wire::SignedAnnouncement,
+        roster: &VerifiedRoster,
+        plan: &VerifiedPlan,
+    ) -> Result<Self, AnnouncementError> {
         let signature = signed.signature.as_slice().try_into().map_err(|_| AnnouncementError::Signature)?;
         roster
             .coordinator_signed(WHAT, &plan.digest(), &signed.announcement, &Signature(signature))
@@ -143,7 +155,7 @@ impl Announcement {
         Ok(Self {
             round,
             attempt,
-            cohort: own.to_vec(),
+            cohort: plan.whole_cohort(),
             adapter: digest(&told.adapter_digest)?,
             optimizer: digest(&told.optimizer_digest)?,
         })
@@ -156,8 +168,12 @@ impl Announcement {
     ///
     /// [`AnnouncementError::Cohort`] when a member is not in the roster.
     pub fn facts(&self, roster: &VerifiedRoster, plan: &VerifiedPlan) -> Result<Attempt, AnnouncementError> {
+        if roster.revoked().is_empty() {
+            return self.facts_as_announced(roster, plan);
+        }
         let is_revoked = |id: &Id| roster.organization(id).is_some_and(|party| roster.is_revoked(party));
-        let revoked = (0..).zip(&self.cohort).filter(|(_, id)| is_revoked(id)).map(|(at, _)| Position(at));
+        let revoked =
+            (0..).zip(self.cohort.iter()).filter(|(_, id)| is_revoked(id)).map(|(at, _)| Position(at));
         Ok(self.facts_as_announced(roster, plan)?.without(revoked))
     }
 
@@ -167,6 +183,16 @@ impl Announcement {
     ///
     /// As [`facts`](Self::facts).
     pub fn facts_as_announced(
+        &self,
+        roster: &VerifiedRoster,
+        plan: &VerifiedPlan,
+    ) -> Result<Attempt, AnnouncementError> {
+        let of = roster.digest();
+        let same = |(roster, known): &(Digest, Self)| *roster == of && known == self;
+        plan.known().facts.or_else(same, || (of, self.clone()), || self.put_together(roster, plan))
+    }
+
+    fn put_together(
         &self,
         roster: &VerifiedRoster,
         plan: &VerifiedPlan,

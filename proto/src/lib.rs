@@ -16,6 +16,7 @@ pub mod announcement;
 pub mod evidence;
 pub mod identity;
 pub mod ids;
+mod known;
 pub mod log;
 pub mod pinning;
 pub mod plan;

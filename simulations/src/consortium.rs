@@ -64,7 +64,8 @@ impl Consortium {
         let text = roster.to_text()?;
         let signatures = sign(Kind::Roster, &text, &organizations);
         let roster = Arc::new(Roster::verify(&text, &signatures, &fingerprint(Kind::Roster, &text))?);
-        let text = plan(scenario, study, roster.digest())?.to_text()?;
+        let whose = Whose { roster: roster.digest(), job: id("simulation"), evaluator: organization(0) };
+        let text = plan_for(scenario, study, whose)?.to_text()?;
         let signatures = sign(Kind::Plan, &text, &organizations);
         let plan = Arc::new(Plan::verify(&text, &signatures, &roster)?);
         Ok(Self { coordinator, organizations, roster, plan })
@@ -98,8 +99,18 @@ fn id(text: &str) -> Id {
     text.parse().unwrap()
 }
 
+/// What a plan says that does not follow from a scenario.
+pub(crate) struct Whose {
+    /// The roster's fingerprint.
+    pub(crate) roster: Digest,
+    /// The job's name.
+    pub(crate) job: Id,
+    /// Who evaluates on the public test set.
+    pub(crate) evaluator: Id,
+}
+
 /// The plan of the scenario's numbers and of what its task says.
-fn plan(scenario: &Scenario, study: &Study, roster: Digest) -> Result<Plan, Refused> {
+pub(crate) fn plan_for(scenario: &Scenario, study: &Study, whose: Whose) -> Result<Plan, Refused> {
     let seeds = Seeds::new(scenario.seed);
     let privacy = &scenario.privacy;
     let unit = privacy.unit;
@@ -112,8 +123,8 @@ fn plan(scenario: &Scenario, study: &Study, roster: Digest) -> Result<Plan, Refu
     let (model, adapter) = task::no_model(seeds);
     let mut plan = Plan {
         version: 1,
-        job: id("simulation"),
-        roster,
+        job: whose.job,
+        roster: whose.roster,
         rounds: scenario.rounds,
         arithmetic: ARITHMETIC_VERSION,
         model,
@@ -149,7 +160,7 @@ fn plan(scenario: &Scenario, study: &Study, roster: Digest) -> Result<Plan, Refu
             _ => Optimizer::FedAvg { learning_rate: 1.0 },
         }),
         evaluation: Evaluation {
-            organization: organization(0),
+            organization: whose.evaluator,
             every_rounds: scenario.evaluation.every_rounds,
             max_examples: 1000,
         },
@@ -180,8 +191,9 @@ fn dimension(plan: &Plan) -> u32 {
 /// The local steps. The finished delta's norm is what the steps' clipped gradients and their noise come to, with room.
 fn local(scenario: &Scenario, parameters: u32) -> Local {
     let (steps, learning_rate) = (scenario.privacy.local_steps, scenario.privacy.local_rate);
+    let proximal = scenario.privacy.proximal;
     if scenario.privacy.unit != PrivacyUnit::PatientLocal {
-        return Local { steps, learning_rate, update_clip: None, update_scale: None };
+        return Local { steps, learning_rate, proximal, update_clip: None, update_scale: None };
     }
     let k = f64::from(steps);
     let noise = scenario.privacy.noise_multiplier * (k * f64::from(parameters)).sqrt() / scenario.privacy.lot;
@@ -189,6 +201,7 @@ fn local(scenario: &Scenario, parameters: u32) -> Local {
     Local {
         steps,
         learning_rate,
+        proximal,
         update_clip: Some(update_clip),
         update_scale: Some(scale(parameters, update_clip)),
     }

@@ -16,6 +16,7 @@ pub mod client_host;
 pub mod consortium;
 pub mod coordinator_host;
 pub mod disk;
+pub mod export;
 pub mod left;
 pub mod log;
 pub mod network;

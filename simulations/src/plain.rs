@@ -54,6 +54,10 @@ impl Protocol for Plain {
     ) -> Result<Joined, SetupError> {
         Ok(Joined { participant: Box::new(Sender { attempt, sent: false }), word: None })
     }
+
+    fn carries_ledgers(&self) -> bool {
+        false
+    }
 }
 
 #[derive(Debug)]

@@ -186,7 +186,7 @@ impl Watch {
         let mask = plan.derived().ring.mask();
         let mut plain = vec![0u32; plan.derived().vector_len];
         let mut complete = true;
-        for survivor in &head.survivors {
+        for survivor in head.survivors.iter() {
             let position = organizations.binary_search(survivor).unwrap_or(usize::MAX);
             match self.encoded.get(&(round, attempt, position)) {
                 Some(values) => {

@@ -135,7 +135,7 @@ fn releases(
         let head = VerifiedHead::verify(&signed, roster, plan).expect("a signed head");
         let sum = unpack_sum(plan, &row.sum).expect("a sum");
         let mut plain = vec![0u32; sum.len()];
-        for site in &head.survivors {
+        for site in head.survivors.iter() {
             let values = encoded(consortium, site.as_str(), head.round, head.attempt);
             for (total, value) in plain.iter_mut().zip(values) {
                 *total = total.wrapping_add(value) & mask;

@@ -32,6 +32,8 @@ pub fn adapter_spec(plan: &Plan) -> AdapterSpec {
 pub fn trained(plan: &Plan) -> Trained {
     match plan.adapter.mode {
         AdapterMode::Ffa => Trained::FFA,
+        // What rests in a step is taken out of the gradient where lots are summed.
+        AdapterMode::Both | AdapterMode::Alternate => Trained::BOTH,
     }
 }
 

@@ -1,9 +1,10 @@
 //! Test builds only: keeps what was encoded beside the state, so that a test can compare the released sum with the plain
-//! sum of what the survivors encoded; tells what is said; dies where a test wants it to. Release binaries are built without this
-//! module.
+//! sum of what the survivors encoded; tells what is said; dies where a test wants it to; draws lots as a simulation did. Release
+//! binaries are built without this module.
 
 use std::path::Path;
 
+use chacha20::{ChaCha20Rng, rand_core::SeedableRng as _};
 use consilium_crypto::{digest::Digest, ring::RingVector};
 use consilium_proto::wire::client_message::Kind as Say;
 
@@ -49,4 +50,13 @@ pub(super) fn keep(folder: &Path, round: u32, attempt: u32, update: &RingVector)
 pub(super) fn pause() {
     let wanted = std::env::var("CONSILIUM_TEST_TRAIN_MS").ok().and_then(|text| text.parse().ok());
     std::thread::sleep(std::time::Duration::from_millis(wanted.unwrap_or(0)));
+}
+
+/// What a lot is drawn from, where a test says so: the file that `CONSILIUM_TEST_LOT_SEEDS` names has lines of round, attempt and 32
+/// bytes in hexadecimal digits.
+pub(super) fn lot_generator(round: u32, attempt: u32) -> Option<ChaCha20Rng> {
+    let text = std::fs::read_to_string(std::env::var_os("CONSILIUM_TEST_LOT_SEEDS")?).ok()?;
+    let wanted = format!("{round} {attempt} ");
+    let seed = hex::decode(text.lines().find_map(|line| line.strip_prefix(&wanted))?).ok()?;
+    Some(ChaCha20Rng::from_seed(seed.try_into().ok()?))
 }

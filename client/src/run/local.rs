@@ -11,6 +11,8 @@
 //! In `patient-local` the number of patients drawn is private, so a noisy sum is divided by `expected_lot / n`, the
 //! same at every organization: one that has more patients moves further, as it does in `patient`.
 
+use std::ops::Range;
+
 use consilium_crypto::{
     encoding::{LotSum, Patient, draw_lot},
     noise::BulkRng,
@@ -18,7 +20,7 @@ use consilium_crypto::{
 };
 use consilium_proto::plan::{Local, VerifiedPlan};
 
-use super::lot::{LotFailed, failed, noise, sum_lot, tensors};
+use super::lot::{LotFailed, failed, noise, sum_lot, tensors, without};
 use crate::{model::AdapterTensors, trainer::Trainer};
 
 /// An adapter on its way through local steps.
@@ -28,24 +30,36 @@ struct Walk {
     /// The trained tensors' names, in the order of coordinates.
     names: Vec<String>,
     start: Vec<f32>,
+    /// Coordinates that rest in this round.
+    still: Vec<Range<usize>>,
+    /// FedProx's `μ`; 0: none.
+    proximal: f64,
 }
 
 impl Walk {
-    fn new(adapter: &AdapterState) -> Self {
+    fn new(adapter: &AdapterState, recipe: &Local) -> Self {
         let trained = adapter.manifest().tensors().iter().filter(|tensor| tensor.trained);
         Self {
             tensors: tensors(adapter),
             names: trained.map(|tensor| tensor.name.clone()).collect(),
             start: adapter.trained(),
+            still: adapter.still(),
+            proximal: recipe.proximal,
         }
     }
 
-    /// `w ← w − rate · g`, coordinate by coordinate.
+    /// `w ← w − rate · (g + μ·(w − w₀))`, coordinate by coordinate; what rests stays, whatever noise says.
     fn step(&mut self, rate: f64, gradient: impl IntoIterator<Item = f64>) {
-        let mut gradient = gradient.into_iter();
+        let mut coordinates = gradient.into_iter().zip(&self.start).enumerate();
         for name in &self.names {
-            for (weight, g) in self.tensors.values_mut(name).into_iter().flatten().zip(&mut gradient) {
-                *weight = (f64::from(*weight) - rate * g) as f32;
+            for (weight, (at, (g, start))) in
+                self.tensors.values_mut(name).into_iter().flatten().zip(&mut coordinates)
+            {
+                if self.still.iter().any(|range| range.contains(&at)) {
+                    continue;
+                }
+                let pull = self.proximal * f64::from(*weight - start);
+                *weight = (f64::from(*weight) - rate * (g + pull)) as f32;
             }
         }
     }
@@ -73,10 +87,10 @@ pub(super) fn noisy_steps(
     let lot = document.privacy.expected_lot / f64::from(document.cohort.organizations);
     let unit = derived.encoding.params().scale * lot;
     let noise = noise(plan)?;
-    let mut walk = Walk::new(adapter);
+    let mut walk = Walk::new(adapter, recipe);
     let (mut loss, mut accuracy) = (0.0, 0.0);
     for _ in 0..recipe.steps {
-        let sum = sum_lot(plan, trainer, &walk.tensors, rng)?.finish_here(&noise, rng);
+        let sum = sum_lot(plan, trainer, &walk.tensors, &walk.still, rng)?.finish_here(&noise, rng);
         // From here on, nothing but noisy numbers.
         if let Some(metrics) = derived.encoding.metrics(&sum, lot, 1, 1, 0.0) {
             loss += metrics.loss / f64::from(recipe.steps);
@@ -140,9 +154,10 @@ fn plain_steps(
         let everybody: Vec<usize> = (0..trainer.patients()).collect();
         let own =
             trainer.delta(&tensors(adapter), &everybody).map_err(|error| failed(error.code(), &error))?;
-        return Ok(Plain { delta: own.delta, loss: own.loss, accuracy: own.accuracy });
+        let delta = without(&own.delta, &adapter.still(), &mut Vec::new()).to_vec();
+        return Ok(Plain { delta, loss: own.loss, accuracy: own.accuracy });
     }
-    let mut walk = Walk::new(adapter);
+    let mut walk = Walk::new(adapter, recipe);
     let (mut loss, mut correct, mut seen) = (0f64, 0f64, 0u64);
     for _ in 0..recipe.steps {
         let lot = draw_lot(plan.document().privacy.sampling_rate, trainer.patients(), rng);

@@ -5,6 +5,8 @@
 //! plan's public rate, from the operating system's generator: a seed that the coordinator knew would void the
 //! amplification. An empty lot still yields noise.
 
+use std::ops::Range;
+
 use consilium_crypto::{
     encoding::{LotSum, Patient, draw_lot},
     noise::{BulkRng, DiscreteGaussian},
@@ -45,7 +47,7 @@ pub fn encode_lot(
     let derived = plan.derived();
     let values = match plan.document().privacy.unit {
         PrivacyUnit::Patient => {
-            let sum = sum_lot(plan, trainer, &tensors(adapter), &mut rng)?;
+            let sum = sum_lot(plan, trainer, &tensors(adapter), &adapter.still(), &mut rng)?;
             let noise = noise(plan)?;
             sum.finish(derived.clamp, &noise, derived.ring.bits(), &mut rng)
                 .map_err(|error| failed("encoding", &error))?
@@ -62,11 +64,13 @@ pub(super) fn noise(plan: &VerifiedPlan) -> Result<DiscreteGaussian, LotFailed> 
     DiscreteGaussian::new(plan.derived().sigma_share).map_err(|error| failed("noise", &error))
 }
 
-/// A fresh lot, clipped, rounded and summed, here or by a trainer that does so; without noise yet.
+/// A fresh lot, clipped, rounded and summed, here or by a trainer that does so; without noise yet. Coordinates that rest (`still`) are taken
+/// out of each patient's gradient before it is clipped here: they must not use up its norm.
 pub(super) fn sum_lot<'a>(
     plan: &'a VerifiedPlan,
     trainer: &mut dyn Trainer,
     adapter: &AdapterTensors,
+    still: &[Range<usize>],
     rng: &mut BulkRng,
 ) -> Result<LotSum<'a>, LotFailed> {
     let lot = draw_lot(plan.document().privacy.sampling_rate, trainer.patients(), rng);
@@ -78,9 +82,10 @@ pub(super) fn sum_lot<'a>(
     let mut sum = LotSum::new(&plan.derived().encoding);
     let mut wrong = None;
     let mut dropped = false;
+    let mut moving = Vec::new();
     trainer
         .lot(adapter, &lot, &mut |patient| match sum.add_patient(
-            patient.gradient,
+            without(patient.gradient, still, &mut moving),
             patient.loss,
             right(patient.correct, rng),
             rng,
@@ -98,6 +103,19 @@ pub(super) fn sum_lot<'a>(
         tracing::debug!("a patient without a finite gradient was left out of this lot");
     }
     Ok(sum)
+}
+
+/// The gradient, with zeros for the coordinates that rest.
+pub(super) fn without<'a>(gradient: &'a [f32], still: &[Range<usize>], room: &'a mut Vec<f32>) -> &'a [f32] {
+    if still.is_empty() {
+        return gradient;
+    }
+    room.clear();
+    room.extend_from_slice(gradient);
+    for range in still {
+        room.get_mut(range.clone()).into_iter().for_each(|rests| rests.fill(0.0));
+    }
+    room
 }
 
 /// A patient counts as right or not. Where a part of its records, or of its next tokens, is right, a draw decides, so that the sum over

@@ -10,12 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use consilium_crypto::release::AdapterState;
+use consilium_crypto::{release::AdapterState, ring::RingVector};
 use consilium_proto::{plan::VerifiedPlan, wire};
 use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use tokio::sync::mpsc;
 
-use super::lot::{encode_lot, tensors};
+use super::lot::{LotFailed, encode_lot, tensors};
 use crate::{
     session::Input,
     trainer::{Attempt, Trainer},
@@ -135,13 +135,26 @@ impl Core {
         tracing::info!(round, attempt, event = "train-began");
         #[cfg(feature = "test-hooks")]
         super::hook::pause();
-        let update = encode_lot(&self.plan, self.trainer.as_mut(), adapter, &mut UnwrapErr(SysRng));
+        let update = self.lot(round, attempt, adapter);
         tracing::info!(round, attempt, event = "train-ended");
         #[cfg(feature = "test-hooks")]
         if let Ok(update) = &update {
             super::hook::keep(&self.hook, round, attempt, update);
         }
         Input::Trained { round, attempt, update: update.map_err(|failed| failed.0) }
+    }
+
+    #[cfg(not(feature = "test-hooks"))]
+    fn lot(&mut self, _: u32, _: u32, adapter: &AdapterState) -> Result<RingVector, LotFailed> {
+        encode_lot(&self.plan, self.trainer.as_mut(), adapter, &mut UnwrapErr(SysRng))
+    }
+
+    #[cfg(feature = "test-hooks")]
+    fn lot(&mut self, round: u32, attempt: u32, adapter: &AdapterState) -> Result<RingVector, LotFailed> {
+        match super::hook::lot_generator(round, attempt) {
+            Some(mut seeded) => encode_lot(&self.plan, self.trainer.as_mut(), adapter, &mut seeded),
+            None => encode_lot(&self.plan, self.trainer.as_mut(), adapter, &mut UnwrapErr(SysRng)),
+        }
     }
 
     fn evaluate(&mut self, round: u32, adapter: &AdapterState) -> Option<wire::Evaluation> {

@@ -136,7 +136,7 @@ impl OwnWord {
             let announcement = Announcement {
                 round: held.round,
                 attempt: held.attempt,
-                cohort: plan.cohort().to_vec(),
+                cohort: plan.whole_cohort(),
                 adapter: digest_of(&held.adapter_digest)?,
                 optimizer: digest_of(&held.optimizer_digest)?,
             };

@@ -563,7 +563,7 @@ impl Session {
         {
             return effects.extend(decline("budget", refusal.to_string()));
         }
-        if !self.proof.is_proven() {
+        if self.protocol.carries_ledgers() && !self.proof.is_proven() {
             // Joined as soon as enough peers have said what they hold of this client; never, if that is more than it knows.
             self.pending = Some(signed);
             return self.wait_for_witnesses(round, attempt, rng, effects);

@@ -63,7 +63,7 @@ impl Proof {
 impl Session {
     /// Asks, unless the answer is known. The nonce is the process's, so that answers from before a reconnect count.
     pub(super) fn ask(&mut self, rng: &mut impl CryptoRng, effects: &mut Vec<Effect>) {
-        if self.proof.verdict.is_some() {
+        if self.proof.verdict.is_some() || !self.protocol.carries_ledgers() {
             return;
         }
         let nonce = *self.proof.nonce.get_or_insert_with(|| {

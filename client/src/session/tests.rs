@@ -90,7 +90,7 @@ impl Consortium {
     }
 
     fn announce(&self, round: u32, attempt: u32, state: &AdapterState) -> Announcement {
-        let cohort = self.plan.cohort().to_vec();
+        let cohort = self.plan.whole_cohort();
         let (adapter, optimizer) = (state.adapter_digest(), state.optimizer_digest());
         Announcement { round, attempt, cohort, adapter, optimizer }
     }
@@ -699,9 +699,9 @@ fn s4_a_cohort_that_does_not_follow_from_the_plan() {
     let mut client = Client::new();
     let good = client.consortium.announce(1, 1, &client.state());
     let mut smaller = good.clone();
-    smaller.cohort.pop();
+    smaller.cohort = good.cohort[..good.cohort.len() - 1].into();
     let mut stranger = good.clone();
-    stranger.cohort[2] = "org-9".parse().unwrap();
+    Arc::make_mut(&mut stranger.cohort)[2] = "org-9".parse().unwrap();
     for announcement in [smaller, stranger] {
         let heard = client.consortium.sign(&announcement);
         let effects = client.hear(heard);

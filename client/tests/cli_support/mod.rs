@@ -199,7 +199,7 @@ pub fn set_unit(plan: &mut Plan, unit: PrivacyUnit) {
     plan.encoding.rounding_beta = only(!none, plan.encoding.rounding_beta);
     if unit.sends_deltas() {
         let (update_clip, update_scale) = (fine.then_some(100.0), fine.then_some(256.0));
-        p.local = Some(Local { steps: 3, learning_rate: 0.25, update_clip, update_scale });
+        p.local = Some(Local { steps: 3, learning_rate: 0.25, proximal: 0.0, update_clip, update_scale });
         plan.optimizer = Optimizer::FedAvg { learning_rate: 1.0 };
     }
 }

@@ -181,12 +181,12 @@ impl Record<'_> {
         head: &consilium_proto::release::VerifiedHead,
     ) -> Result<bool, ExportError> {
         let chunks = job.input.chunks();
-        for id in &head.survivors {
+        for id in head.survivors.iter() {
             if store.chunks_held(round, head.attempt, id)? < chunks {
                 return Ok(false);
             }
         }
-        for id in &head.survivors {
+        for id in head.survivors.iter() {
             let name = input_path(round, head.attempt, id.as_str());
             let path = self.out.join(&name);
             fs::create_dir_all(files::folder_of(&path)).map_err(self.failed(&name))?;

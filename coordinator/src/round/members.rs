@@ -1,6 +1,6 @@
 //! What the coordinator knows of each member: whether it is there, and nothing about its data.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use consilium_proto::ids::Id;
 
@@ -75,6 +75,10 @@ const FORGIVEN_AFTER: u32 = 10;
 #[derive(Debug)]
 pub(crate) struct Members {
     all: BTreeMap<Id, Member>,
+    /// Who is not online. With thousands of members, whoever is not waited for must not be looked for at every message.
+    away: BTreeSet<Id>,
+    /// Who declined the current attempt, or is left out of it.
+    unwilling: BTreeSet<Id>,
     /// How long a closed connection is waited for, and how long in the middle of an upload.
     grace_ms: (u64, u64),
 }
@@ -82,12 +86,18 @@ pub(crate) struct Members {
 impl Members {
     pub(crate) fn new(cohort: &[Id], grace_ms: (u64, u64), now_ms: u64) -> Self {
         let away = Member { away_since_ms: now_ms, ..Member::default() };
-        Self { all: cohort.iter().map(|id| (id.clone(), away.clone())).collect(), grace_ms }
+        Self {
+            all: cohort.iter().map(|id| (id.clone(), away.clone())).collect(),
+            away: cohort.iter().cloned().collect(),
+            unwilling: BTreeSet::new(),
+            grace_ms,
+        }
     }
 
     pub(crate) fn came(&mut self, id: &Id, software: String, protocol: u32, skew_ms: Option<i64>) {
         if let Some(member) = self.all.get_mut(id) {
             member.online = true;
+            self.away.remove(id);
             member.software = software;
             member.protocol = protocol;
             member.skew_ms = skew_ms;
@@ -105,6 +115,7 @@ impl Members {
             }
             member.online = false;
             member.away_since_ms = now_ms;
+            self.away.insert(id.clone());
         }
     }
 
@@ -120,6 +131,7 @@ impl Members {
             return false;
         };
         member.refusal = Some(code);
+        self.unwilling.insert(id.clone());
         true
     }
 
@@ -210,6 +222,12 @@ impl Members {
                 left -= 1;
             }
         }
+        self.count_unwilling();
+    }
+
+    fn count_unwilling(&mut self) {
+        let unwilling = |(_, member): &(&Id, &Member)| member.refusal.is_some() || member.left_out.is_some();
+        self.unwilling = self.all.iter().filter(unwilling).map(|(id, _)| id.clone()).collect();
     }
 
     /// Members that would be online if nobody sat out.
@@ -224,6 +242,7 @@ impl Members {
 
     pub(crate) fn forget_refusals(&mut self) {
         self.all.values_mut().for_each(|member| (member.refusal, member.fault) = (None, None));
+        self.count_unwilling();
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Id, &Member)> {
@@ -238,8 +257,14 @@ impl Members {
         self.all.get(id).is_some_and(|member| member.online && member.left_out.is_none())
     }
 
-    pub(crate) fn has_refused(&self, id: &Id) -> bool {
-        self.all.get(id).is_some_and(|member| member.refusal.is_some() || member.left_out.is_some())
+    /// Who will not speak in the current attempt: declined, or left out.
+    pub(crate) fn unwilling(&self) -> impl Iterator<Item = &Id> {
+        self.unwilling.iter()
+    }
+
+    /// How many members there are at most from whom nothing may come: everybody else is there.
+    pub(crate) fn perhaps_gone(&self) -> usize {
+        self.away.len() + self.unwilling.len()
     }
 
     /// Nothing will come from it soon: it declined, it is excluded, or its connection has been closed for longer than the grace.
@@ -262,6 +287,9 @@ impl Members {
 
     /// When the next member that is away, but not for long enough, will count as gone.
     pub(crate) fn next_grace_ms(&self, now_ms: u64) -> Option<u64> {
+        if self.away.is_empty() {
+            return None;
+        }
         let awaited = |m: &&Member| !m.online && m.refusal.is_none() && m.left_out.is_none();
         let ends = |m: &Member| [m.away_since_ms + self.grace_ms.0, m.away_since_ms + self.grace_ms.1];
         self.all.values().filter(awaited).flat_map(ends).filter(|end| *end > now_ms).min()

@@ -237,7 +237,7 @@ pub struct Aggregation {
     /// Chunks in a masked input.
     pub chunks: u32,
     /// Ids by position.
-    pub ids: Vec<Id>,
+    pub ids: Arc<[Id]>,
 }
 
 impl Aggregation {

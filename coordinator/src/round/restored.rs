@@ -192,7 +192,7 @@ impl Job {
         let parsed = <wire::ReleaseHead as prost::Message>::decode(signed.head.as_slice());
         let logged = parsed.ok().map(|parsed| self.logged_release(&parsed, &signed.head, None, now_ms));
         let (round, attempt) = (head.round, head.attempt);
-        let event = Event::Returned { survivors: head.survivors.clone(), debited: self.debited, logged };
+        let event = Event::Returned { survivors: head.survivors.to_vec(), debited: self.debited, logged };
         effects.push(Effect::Publish(Box::new(Publication { round, attempt, head: signed, sum, event })));
         self.note_returned(&head, (metrics.loss, metrics.accuracy), now_ms);
         for id in self.plan.cohort() {
@@ -209,7 +209,7 @@ impl Job {
             started_ms: now_ms,
             ended_ms: now_ms,
             outcome: "released".into(),
-            survivors: head.survivors.clone(),
+            survivors: head.survivors.to_vec(),
             train_loss: Some(metrics.0),
             train_accuracy: Some(metrics.1),
             adapter: Some(self.state.adapter_digest().0),

@@ -28,7 +28,7 @@ pub(crate) struct Running {
     pub(crate) round: u32,
     pub(crate) attempt: u32,
     announcement: wire::SignedAnnouncement,
-    ids: Vec<Id>,
+    ids: Arc<[Id]>,
     collector: Box<dyn Collecting>,
     /// Next chunk wanted from each member whose header was accepted.
     next_chunk: BTreeMap<Position, u32>,
@@ -85,7 +85,7 @@ impl Running {
         let announcement = Announcement {
             round,
             attempt,
-            cohort: plan.cohort().to_vec(),
+            cohort: plan.whole_cohort(),
             adapter: state.adapter_digest(),
             optimizer: state.optimizer_digest(),
         };
@@ -189,6 +189,11 @@ impl Running {
         self.position(id).is_some_and(|position| {
             self.collector.expected().contains(&position) && !self.collector.received().contains(&position)
         })
+    }
+
+    /// How many may still speak in this step.
+    fn unheard(&self) -> usize {
+        self.collector.expected().len().saturating_sub(self.collector.received().len())
     }
 
     /// Who may still speak in this step.
@@ -397,7 +402,8 @@ impl Running {
         let (received, needed) = (self.collector.received().len(), self.collector.needed());
         if received < needed {
             // Whoever is away may come back with its secrets; whoever declined will not speak again.
-            let possible = self.missing().filter(|id| !members.has_refused(id)).count();
+            let declined = members.unwilling().filter(|id| self.is_missing(id)).count();
+            let possible = self.unheard().saturating_sub(declined);
             let hopeless = received + possible < needed;
             return match (late, hopeless) {
                 (_, true) => failed(code::TOO_MANY_REFUSALS),
@@ -411,7 +417,9 @@ impl Running {
             let begun = self.position(id).is_some_and(|position| self.holds(position));
             if begun { members.is_gone_uploading(id, now_ms) } else { members.is_gone(id, now_ms) }
         };
-        let over = answered || late || self.missing().all(gone);
+        // Counted first: to go through all who are missing at every message would cost the square of their number.
+        let all_gone = || self.unheard() <= members.perhaps_gone() && self.missing().all(gone);
+        let over = answered || late || all_gone();
         if over { self.close(now_ms, effects) } else { Settled::Wait }
     }
 

@@ -5,6 +5,7 @@
 //! optimizer's state and in the digest.
 
 use alloc::{string::String, vec::Vec};
+use core::ops::Range;
 
 use super::{Init, ReleaseError};
 use crate::digest::{Digest, Transcript};
@@ -45,10 +46,34 @@ impl TensorSpec {
     }
 }
 
+/// In which of an adapter's steps a trained tensor moves; the first step is number 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Turn {
+    /// In every one.
+    #[default]
+    Every,
+    /// In the first, the third, …
+    Odd,
+    /// In the second, the fourth, …
+    Even,
+}
+
+impl Turn {
+    /// Whether it moves in this step.
+    pub fn moves(self, step: u64) -> bool {
+        match self {
+            Self::Every => true,
+            Self::Odd => !step.is_multiple_of(2),
+            Self::Even => step.is_multiple_of(2),
+        }
+    }
+}
+
 /// A checked manifest: sorted unique names, shapes within bounds, something to train.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
     tensors: Vec<TensorSpec>,
+    turns: Vec<Turn>,
     parameters: usize,
     dimension: usize,
 }
@@ -90,7 +115,34 @@ impl Manifest {
         if dimension == 0 {
             return Err(ReleaseError::NothingTrained);
         }
-        Ok(Self { tensors, parameters, dimension })
+        let turns = alloc::vec![Turn::Every; tensors.len()];
+        Ok(Self { tensors, turns, parameters, dimension })
+    }
+
+    /// The same manifest, whose trained tensors take turns.
+    #[must_use]
+    pub fn in_turns(mut self, turn: impl Fn(&TensorSpec) -> Turn) -> Self {
+        self.turns = self.tensors.iter().map(turn).collect();
+        self
+    }
+
+    /// In which steps each tensor moves, if it is trained.
+    pub fn turns(&self) -> impl Iterator<Item = Turn> {
+        self.turns.iter().copied()
+    }
+
+    /// Ranges of trained coordinates that do not move in a step, in order.
+    pub fn still(&self, step: u64) -> Vec<Range<usize>> {
+        let (mut still, mut at) = (Vec::new(), 0);
+        for ((tensor, elements), turn) in self.layout().zip(self.turns()) {
+            if tensor.trained {
+                if !turn.moves(step) {
+                    still.push(at..at + elements);
+                }
+                at += elements;
+            }
+        }
+        still
     }
 
     /// The tensors, sorted by name.
@@ -113,7 +165,8 @@ impl Manifest {
         let start = Transcript::new("consilium/1/adapter-manifest").u64(self.tensors.len() as u64);
         self.tensors
             .iter()
-            .fold(start, |transcript, tensor| {
+            .zip(self.turns())
+            .fold(start, |transcript, (tensor, turn)| {
                 let transcript = tensor.shape.iter().fold(
                     transcript.bytes(tensor.name.as_bytes()).u64(tensor.shape.len() as u64),
                     |transcript, &axis| transcript.u64(u64::from(axis)),
@@ -122,7 +175,12 @@ impl Manifest {
                     Init::Zeros => (0, 0),
                     Init::Uniform { bound } => (1, u64::from(bound.to_bits())),
                 };
-                transcript.u64(kind).u64(bound).u64(u64::from(tensor.trained))
+                let moves = match turn {
+                    Turn::Every => 1,
+                    Turn::Odd => 2,
+                    Turn::Even => 3,
+                };
+                transcript.u64(kind).u64(bound).u64(if tensor.trained { moves } else { 0 })
             })
             .finish()
     }

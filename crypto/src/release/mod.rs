@@ -29,7 +29,7 @@ use alloc::string::String;
 use core::fmt;
 
 pub use init::Init;
-pub use manifest::{MAX_NAME_BYTES, MAX_PARAMETERS, MAX_RANK, MAX_TENSORS, Manifest, TensorSpec};
+pub use manifest::{MAX_NAME_BYTES, MAX_PARAMETERS, MAX_RANK, MAX_TENSORS, Manifest, TensorSpec, Turn};
 pub use mean::{mean_from_sum, mean_of_deltas};
 pub use optimizer::Optimizer;
 pub use state::AdapterState;

@@ -19,6 +19,13 @@ pub enum Optimizer {
         /// Server rate, finite and above 0; 1 is plain averaging.
         learning_rate: f32,
     },
+    /// Federated averaging with server momentum (Hsu, Qi and Brown, 2019): `m ← momentum·m + Δ`, `w ← w + (learning_rate · m)`.
+    FedAvgM {
+        /// Server rate, finite and above 0.
+        learning_rate: f32,
+        /// How much of the earlier steps goes on, in `[0, 1)`.
+        momentum: f32,
+    },
     /// Adam (Kingma and Ba, 2015, algorithm 1) on the mean gradient:
     /// `m ← β₁·m + (1 − β₁)·g`, `v ← β₂·v + ((1 − β₂)·g)·g`, `m̂ = m / (1 − β₁ᵗ)`, `v̂ = v / (1 − β₂ᵗ)`,
     /// `w ← w − (learning_rate · m̂) / (√v̂ + epsilon)`.
@@ -52,6 +59,11 @@ impl Optimizer {
         };
         match *self {
             Self::Sgd { learning_rate } | Self::FedAvg { learning_rate } => rate(learning_rate),
+            Self::FedAvgM { learning_rate, momentum } => {
+                rate(learning_rate)?;
+                let holds = (0.0..1.0).contains(&momentum);
+                require(holds, "momentum", f64::from(momentum), "at least 0 and below 1")
+            }
             Self::Adam { learning_rate, beta1, beta2, epsilon } => {
                 rate(learning_rate)?;
                 for (field, beta) in [("beta1", beta1), ("beta2", beta2)] {
@@ -64,9 +76,18 @@ impl Optimizer {
         }
     }
 
-    /// Whether the optimizer keeps two moments a coordinate.
-    pub(super) fn has_moments(&self) -> bool {
-        matches!(self, Self::Adam { .. })
+    /// Whether the optimizer keeps a first and a second moment of each coordinate.
+    pub(super) fn moments(&self) -> (bool, bool) {
+        match self {
+            Self::Sgd { .. } | Self::FedAvg { .. } => (false, false),
+            Self::FedAvgM { .. } => (true, false),
+            Self::Adam { .. } => (true, true),
+        }
+    }
+
+    /// Whether it adds a mean delta; the others take the negative of one for a gradient.
+    pub(super) fn adds_deltas(&self) -> bool {
+        matches!(self, Self::FedAvg { .. } | Self::FedAvgM { .. })
     }
 
     /// A number for the kind and four parameters (0 where unused), as they are hashed and stored.
@@ -77,6 +98,7 @@ impl Optimizer {
             Self::Adam { learning_rate, beta1, beta2, epsilon } => {
                 (3, [learning_rate, beta1, beta2, epsilon])
             }
+            Self::FedAvgM { learning_rate, momentum } => (4, [learning_rate, momentum, 0.0, 0.0]),
         }
     }
 
@@ -87,6 +109,7 @@ impl Optimizer {
             1 => Self::Sgd { learning_rate },
             2 => Self::FedAvg { learning_rate },
             3 => Self::Adam { learning_rate, beta1, beta2, epsilon },
+            4 => Self::FedAvgM { learning_rate, momentum: beta1 },
             _ => return Err(ReleaseError::Bytes("unknown optimizer")),
         };
         optimizer.check()?;
@@ -118,6 +141,12 @@ pub(super) fn step(
         Optimizer::FedAvg { learning_rate } => {
             for (w, &delta) in weights.iter_mut().zip(mean) {
                 *w += learning_rate * delta;
+            }
+        }
+        Optimizer::FedAvgM { learning_rate, momentum } => {
+            for ((w, &delta), m) in weights.iter_mut().zip(mean).zip(first) {
+                *m = momentum * *m + delta;
+                *w += learning_rate * *m;
             }
         }
         Optimizer::Adam { learning_rate, beta1, beta2, epsilon } => {

@@ -10,9 +10,10 @@
 //! | 1 + 16 | the optimizer: kind, then four binary32 fields, unused ones 0 |
 //! | 8 | steps taken |
 //! | 8 | the running products `β₁ᵗ`, `β₂ᵗ` |
-//! | 4 each | all tensors' values in manifest order; then, for Adam, first and second moments |
+//! | 4 each | all tensors' values in manifest order; then the moments that the optimizer has: first (FedAvgM), first and second (Adam) |
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::optimizer::{Powers, step};
 use super::{Manifest, Optimizer, ReleaseError, TensorSpec};
@@ -32,7 +33,7 @@ pub struct AdapterState {
     powers: Powers,
     /// Every tensor's values, in manifest order.
     values: Vec<f32>,
-    /// Adam's moments of the trained coordinates; empty for the others.
+    /// The optimizer's moments of the trained coordinates; empty where it has none.
     first: Vec<f32>,
     second: Vec<f32>,
 }
@@ -52,15 +53,15 @@ impl AdapterState {
             tensor.init.fill(seed, index as u64, head);
             rest = tail;
         }
-        let moments = if optimizer.has_moments() { manifest.dimension() } else { 0 };
+        let moments = moments(&optimizer, manifest);
         Ok(Self {
             manifest: manifest.clone(),
             optimizer,
             steps: 0,
             powers: Powers([1.0; 2]),
             values,
-            first: alloc::vec![0.0; moments],
-            second: alloc::vec![0.0; moments],
+            first: alloc::vec![0.0; moments.0],
+            second: alloc::vec![0.0; moments.1],
         })
     }
 
@@ -128,7 +129,7 @@ impl AdapterState {
         let steps = self.steps.checked_add(1).ok_or(ReleaseError::TooLarge)?;
         let (optimizer, before) = (self.optimizer, self.powers);
         let mut rooms = [[0.0; BLOCK]; 3];
-        self.trained_blocks(|at, weights, first, second| {
+        self.moving_blocks(steps, |at, weights, first, second| {
             let [w, m, v] = &mut rooms;
             let (w, m, v) = (copied(w, weights), copied(m, first), copied(v, second));
             let mut update = [0.0; BLOCK];
@@ -141,7 +142,7 @@ impl AdapterState {
             finite("the optimizer's second moment", at, v)
         })?;
         let mut powers = before;
-        self.trained_blocks(|at, weights, first, second| {
+        self.moving_blocks(steps, |at, weights, first, second| {
             let mut update = [0.0; BLOCK];
             let update = update.get_mut(..weights.len()).unwrap_or_default();
             mean(at, update)?;
@@ -153,27 +154,31 @@ impl AdapterState {
         Ok(())
     }
 
-    /// Calls `each` with the trained coordinates, block by block in manifest order: index of the first, values,
-    /// and moments (empty without Adam).
-    fn trained_blocks(
+    /// Calls `each` with the coordinates that move in a step, block by block in manifest order: index of the first, values,
+    /// and moments (empty where the optimizer has none). What does not move keeps its values and moments.
+    fn moving_blocks(
         &mut self,
+        step: u64,
         mut each: impl FnMut(usize, &mut [f32], &mut [f32], &mut [f32]) -> Result<(), ReleaseError>,
     ) -> Result<(), ReleaseError> {
         let mut rest = self.values.as_mut_slice();
         let (mut first, mut second) = (self.first.as_mut_slice(), self.second.as_mut_slice());
         let mut at = 0;
-        for (tensor, elements) in self.manifest.layout() {
+        for ((tensor, elements), turn) in self.manifest.layout().zip(self.manifest.turns()) {
             let (head, tail) = rest.split_at_mut(elements.min(rest.len()));
             rest = tail;
             if !tensor.trained {
                 continue;
             }
+            let moves = turn.moves(step);
             for block in head.chunks_mut(BLOCK) {
                 let (m, later) = first.split_at_mut(block.len().min(first.len()));
                 first = later;
                 let (v, later) = second.split_at_mut(block.len().min(second.len()));
                 second = later;
-                each(at, block, m, v)?;
+                if moves {
+                    each(at, block, m, v)?;
+                }
                 at += block.len();
             }
         }
@@ -181,19 +186,17 @@ impl AdapterState {
     }
 
     /// One server step with the mean *delta* (from [`super::mean_of_deltas`]), for units in which organizations send
-    /// changes of weights: [`Optimizer::FedAvg`] adds it, a gradient method takes its negative for the gradient, which
-    /// is exact. On an error the state is as it was before.
+    /// changes of weights: [`Optimizer::FedAvg`] and [`Optimizer::FedAvgM`] add it, a gradient method takes its negative for
+    /// the gradient, which is exact. On an error the state is as it was before.
     ///
     /// # Errors
     ///
     /// As [`AdapterState::apply`].
     pub fn apply_deltas(&mut self, mean: &[f32]) -> Result<(), ReleaseError> {
-        match self.optimizer {
-            Optimizer::FedAvg { .. } => self.apply(mean),
-            Optimizer::Sgd { .. } | Optimizer::Adam { .. } => {
-                self.apply(&mean.iter().map(|delta| -delta).collect::<Vec<_>>())
-            }
+        if self.optimizer.adds_deltas() {
+            return self.apply(mean);
         }
+        self.apply(&mean.iter().map(|delta| -delta).collect::<Vec<_>>())
     }
 
     /// As [`AdapterState::apply_deltas`], block by block as in [`AdapterState::apply_blocks`].
@@ -205,7 +208,7 @@ impl AdapterState {
         &mut self,
         mut mean: impl FnMut(usize, &mut [f32]) -> Result<(), ReleaseError>,
     ) -> Result<(), ReleaseError> {
-        let negate = !matches!(self.optimizer, Optimizer::FedAvg { .. });
+        let negate = !self.optimizer.adds_deltas();
         self.apply_blocks(|at, block| {
             mean(at, block)?;
             if negate {
@@ -243,6 +246,11 @@ impl AdapterState {
     /// The optimizer and its parameters.
     pub fn optimizer(&self) -> &Optimizer {
         &self.optimizer
+    }
+
+    /// Ranges of trained coordinates that do not move in the next step, in order: an update has nothing to say there.
+    pub fn still(&self) -> Vec<Range<usize>> {
+        self.manifest.still(self.steps.saturating_add(1))
     }
 
     /// How many rounds have been applied.
@@ -316,14 +324,14 @@ impl AdapterState {
         if powers.0.iter().any(|power| !(0.0..=1.0).contains(power)) {
             return Err(ReleaseError::Bytes("a running product is outside [0, 1]"));
         }
-        let moments = if optimizer.has_moments() { manifest.dimension() } else { 0 };
+        let (firsts, seconds) = moments(&optimizer, manifest);
         // Compare lengths before anything is allocated from them.
-        let expected = 4 * (manifest.parameters() + 2 * moments);
+        let expected = 4 * (manifest.parameters() + firsts + seconds);
         if reader.0.len() != expected {
             return Err(ReleaseError::Bytes("its length is not the manifest's"));
         }
         let values = reader.floats(manifest.parameters())?;
-        let (first, second) = (reader.floats(moments)?, reader.floats(moments)?);
+        let (first, second) = (reader.floats(firsts)?, reader.floats(seconds)?);
         finite("the stored adapter", 0, &values)?;
         finite("the stored first moment", 0, &first)?;
         finite("the stored second moment", 0, &second)?;
@@ -336,6 +344,13 @@ impl AdapterState {
     fn byte_len(&self) -> usize {
         HEADER + 4 * (self.values.len() + self.first.len() + self.second.len())
     }
+}
+
+/// How many first and second moments there are.
+fn moments(optimizer: &Optimizer, manifest: &Manifest) -> (usize, usize) {
+    let (first, second) = optimizer.moments();
+    let of = |has: bool| if has { manifest.dimension() } else { 0 };
+    (of(first), of(second))
 }
 
 /// At most a block of values, copied to where they may be changed.

@@ -89,6 +89,67 @@ fn threads_do_not_matter() {
     assert!(others.iter().all(|digest| *digest == alone));
 }
 
+/// Server momentum written out by hand, and what is stored of it.
+#[test]
+fn averaging_with_momentum_is_its_written_formula() {
+    let manifest = Manifest::new(vec![spec("w", &[1], Init::Zeros, true)]).unwrap();
+    let averaging = Optimizer::FedAvgM { learning_rate: 0.5, momentum: 0.9 };
+    let mut state = AdapterState::initial(&manifest, &[0; 32], averaging).unwrap();
+    let (mut w, mut m) = (0.0f32, 0.0f32);
+    for delta in [0.25f32, -1.5, 0.0, 3.0] {
+        state.apply_deltas(&[delta]).unwrap();
+        m = 0.9 * m + delta;
+        w += 0.5 * m;
+        assert_eq!(state.trained(), [w]);
+        assert_eq!(AdapterState::from_bytes(&manifest, &state.to_bytes()).unwrap(), state);
+    }
+    // Without momentum it is averaging.
+    let run = |optimizer| {
+        let mut state = AdapterState::initial(&manifest, &[0; 32], optimizer).unwrap();
+        [0.25, -1.5].iter().for_each(|delta| state.apply_deltas(&[*delta]).unwrap());
+        state.adapter_digest()
+    };
+    let without = run(Optimizer::FedAvgM { learning_rate: 0.5, momentum: 0.0 });
+    assert_eq!(without, run(Optimizer::FedAvg { learning_rate: 0.5 }));
+}
+
+#[test]
+fn tensors_that_take_turns_rest_with_their_moments() {
+    let plain = manifest();
+    let turn = |tensor: &TensorSpec| match tensor.name.as_str() {
+        "head.bias" => Turn::Odd,
+        "head.weight" => Turn::Even,
+        _ => Turn::Every,
+    };
+    let manifest = manifest().in_turns(turn);
+    assert_ne!(manifest.digest(), plain.digest());
+    let of = |name: &str| {
+        let mut at = 0;
+        for tensor in manifest.tensors().iter().filter(|tensor| tensor.trained) {
+            let end = at + tensor.elements().unwrap();
+            if tensor.name == name {
+                return at..end;
+            }
+            at = end;
+        }
+        unreachable!()
+    };
+    let (bias, weight) = (of("head.bias"), of("head.weight"));
+    assert_eq!((manifest.still(1), manifest.still(2)), (vec![weight.clone()], vec![bias.clone()]));
+    assert!(plain.still(1).is_empty() && plain.still(2).is_empty());
+    let mut state = AdapterState::initial(&manifest, &[7; 32], Optimizer::adam(0.02)).unwrap();
+    for round in 0..4 {
+        let (before, rests) = (state.trained(), state.still());
+        // Noise on what rests does nothing.
+        state.apply(&mean(round)).unwrap();
+        for (at, (before, after)) in before.iter().zip(state.trained()).enumerate() {
+            let rests = rests.iter().any(|range| range.contains(&at));
+            assert_eq!(rests, *before == after, "step {round}, coordinate {at}");
+        }
+        assert_eq!(AdapterState::from_bytes(&manifest, &state.to_bytes()).unwrap(), state);
+    }
+}
+
 /// Adam written out by hand for one coordinate.
 #[test]
 fn adam_is_its_written_formula() {
@@ -296,6 +357,8 @@ fn optimizers_out_of_range_are_refused() {
         Optimizer::Sgd { learning_rate: 0.0 },
         Optimizer::Sgd { learning_rate: f32::NAN },
         Optimizer::FedAvg { learning_rate: f32::INFINITY },
+        Optimizer::FedAvgM { learning_rate: 1.0, momentum: 1.0 },
+        Optimizer::FedAvgM { learning_rate: 0.0, momentum: 0.9 },
         adam(-0.1, 0.9, 0.999, 1e-8),
         adam(0.1, 1.0, 0.999, 1e-8),
         adam(0.1, 0.9, -0.1, 1e-8),

@@ -1,6 +1,6 @@
 //! The public facts of an attempt: who takes part, under which keys, with which numbers, in which context.
 
-use alloc::{collections::BTreeSet, string::String, vec::Vec};
+use alloc::{collections::BTreeSet, string::String, sync::Arc, vec::Vec};
 use core::{fmt, str::FromStr};
 
 use super::{Params, ParamsError, SUITE};
@@ -157,7 +157,7 @@ impl Context {
 pub struct Attempt {
     ctx: Digest,
     params: Params,
-    members: Vec<Member>,
+    members: Arc<[Member]>,
     /// Members whose key has been revoked: they keep their place and may not speak.
     silenced: BTreeSet<Position>,
     #[cfg(feature = "test-walls")]
@@ -194,7 +194,7 @@ impl Attempt {
         Ok(Self {
             ctx,
             params,
-            members,
+            members: members.into(),
             silenced: BTreeSet::new(),
             #[cfg(feature = "test-walls")]
             walls: super::walls::Walls::standing(),

@@ -14,6 +14,7 @@ use super::{
     Hours, Optimizer, Plan, PlanError, PrivacyUnit, common_window,
     hours::DAY,
     learning, rule,
+    sections::turn,
     units::{self, Mechanisms, Noise},
 };
 
@@ -285,7 +286,9 @@ fn manifest(plan: &Plan) -> Result<Manifest, PlanError> {
     })?;
     let alpha = plan.adapter.alpha;
     rule(alpha.is_finite() && alpha > 0.0, "adapter.alpha", &alpha, || "it must be above 0".into())?;
-    Manifest::new(tensors).map_err(|error| broken("adapter.tensor", &error))
+    let manifest = Manifest::new(tensors).map_err(|error| broken("adapter.tensor", &error))?;
+    let mode = plan.adapter.mode;
+    Ok(manifest.in_turns(|tensor| turn(mode, &tensor.name)))
 }
 
 fn optimizer(plan: &Plan) -> Result<release::Optimizer, PlanError> {
@@ -295,6 +298,9 @@ fn optimizer(plan: &Plan) -> Result<release::Optimizer, PlanError> {
         }
         Optimizer::Sgd { learning_rate } => release::Optimizer::Sgd { learning_rate },
         Optimizer::FedAvg { learning_rate } => release::Optimizer::FedAvg { learning_rate },
+        Optimizer::FedAvgM { learning_rate, momentum } => {
+            release::Optimizer::FedAvgM { learning_rate, momentum }
+        }
     };
     optimizer.check().map_err(|error| broken("optimizer", &error))?;
     Ok(optimizer)

@@ -1,6 +1,6 @@
 //! Rules on what is learned and with which adapter, as far as they need no model.
 
-use super::{Plan, PlanError, Pooling, PrivacyUnit, TargetModules, TaskKind, rule};
+use super::{AdapterMode, Plan, PlanError, Pooling, PrivacyUnit, TargetModules, TaskKind, rule};
 
 pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
     labels(plan)?;
@@ -17,6 +17,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
         .into()
     })?;
     targets(plan)?;
+    mode(plan)?;
     dropout(plan)
 }
 
@@ -72,6 +73,19 @@ fn targets(plan: &Plan) -> Result<(), PlanError> {
     let head_only = adapter.target_modules.is_empty();
     rule(!head_only || plan.task.kind != TaskKind::NextToken, "adapter.target_modules", &"[]", || {
         "next-token has no head to train: name a module".into()
+    })
+}
+
+/// The tensors are trained as the mode says, and there are factors for it to choose between.
+fn mode(plan: &Plan) -> Result<(), PlanError> {
+    let (mode, adapter) = (plan.adapter.mode, &plan.adapter);
+    let word = format!("{mode:?}").to_lowercase();
+    rule(mode == AdapterMode::Ffa || !adapter.target_modules.is_empty(), "adapter.mode", &word, || {
+        "the head alone is trained, and it has no factors A and B to average: leave mode out, or name target_modules".into()
+    })?;
+    let frozen = adapter.tensors.iter().find(|tensor| mode != AdapterMode::Ffa && !tensor.trained);
+    rule(frozen.is_none(), "adapter.tensor", &frozen.map_or("", |tensor| &tensor.name), || {
+        format!("it is frozen, and mode = \"{word}\" trains every factor")
     })
 }
 

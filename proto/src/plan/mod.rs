@@ -41,6 +41,7 @@ pub use units::Mechanisms;
 
 use crate::{
     ids::Id,
+    known::Known,
     roster::VerifiedRoster,
     signed::{Kind, MAX_DOCUMENT_BYTES, SignatureError, Signatures, fingerprint},
     text,
@@ -217,7 +218,7 @@ impl Plan {
         if plan.roster != roster.digest() {
             return Err(PlanError::OtherRoster { plan: plan.roster, roster: roster.digest() });
         }
-        let cohort = roster.cohort();
+        let cohort: Arc<[Id]> = roster.cohort().into();
         let n = plan.cohort.organizations;
         rule(n as usize == cohort.len(), "cohort.organizations", &n, || {
             format!("the roster lists {}, and every one of them is invited", cohort.len())
@@ -246,7 +247,14 @@ impl Plan {
             ("the roster's plan signers", keys, needed)
         };
         signatures.verify(Kind::Plan, text, whom, &keys, needed)?;
-        Ok(VerifiedPlan { plan, derived, digest: fingerprint(Kind::Plan, text), cohort, start: None })
+        Ok(VerifiedPlan {
+            plan,
+            derived,
+            digest: fingerprint(Kind::Plan, text),
+            cohort,
+            known: Arc::default(),
+            start: None,
+        })
     }
 }
 
@@ -265,7 +273,8 @@ pub struct VerifiedPlan {
     plan: Plan,
     derived: Derived,
     digest: Digest,
-    cohort: Vec<Id>,
+    cohort: Arc<[Id]>,
+    known: Arc<Known>,
     /// What the job goes on from, where the plan names it and it has been read.
     start: Option<Arc<start::Start>>,
 }
@@ -289,5 +298,15 @@ impl VerifiedPlan {
     /// The cohort of every round, sorted: the whole roster.
     pub fn cohort(&self) -> &[Id] {
         &self.cohort
+    }
+
+    /// The same, to be shared.
+    pub fn whole_cohort(&self) -> Arc<[Id]> {
+        self.cohort.clone()
+    }
+
+    /// What was verified last under this plan.
+    pub(crate) fn known(&self) -> &Known {
+        &self.known
     }
 }

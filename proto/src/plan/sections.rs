@@ -1,6 +1,6 @@
 //! The plan's sections, as they stand in the text. Every field says what turning it costs.
 
-use consilium_crypto::digest::Digest;
+use consilium_crypto::{digest::Digest, release::Turn};
 use serde::{Deserialize, Serialize};
 
 use super::TargetModules;
@@ -131,6 +131,28 @@ pub enum AdapterMode {
     /// `B` only; `A` is drawn once and frozen (FFA-LoRA, arXiv 2403.12313): the one in which a sum of updates is exact
     /// and noise enters linearly.
     Ffa,
+    /// `A` and `B` at once: the mean of each. What is averaged is not the product, so organizations that differ pull the mean of the
+    /// products away from the product of the means, and noise enters quadratically; there are more coordinates, too.
+    Both,
+    /// `B` in a job's first step, `A` in the second, and so on in turn; the head in all (RoLoRA, arXiv 2409.02346). Each step's mean is
+    /// exact. An update has the coordinates of both, and those that rest are zero and are not applied.
+    Alternate,
+}
+
+/// Whether a tensor is a LoRA factor `A`, by its name in `peft`.
+fn is_a(name: &str) -> bool {
+    name.contains(".lora_A.") || name.contains(".lora_embedding_A")
+}
+
+/// When a trained tensor moves.
+pub(super) fn turn(mode: AdapterMode, name: &str) -> Turn {
+    let b = name.contains(".lora_B.") || name.contains(".lora_embedding_B");
+    match mode {
+        AdapterMode::Ffa | AdapterMode::Both => Turn::Every,
+        AdapterMode::Alternate if is_a(name) => Turn::Even,
+        AdapterMode::Alternate if b => Turn::Odd,
+        AdapterMode::Alternate => Turn::Every,
+    }
 }
 
 /// One tensor of the adapter.
@@ -203,6 +225,10 @@ pub struct Local {
     pub steps: u32,
     /// Step size of a local step.
     pub learning_rate: f64,
+    /// FedProx (Li et al., 2020): `μ` of the term `μ/2·‖w − w₀‖²` that holds every local step to the adapter `w₀` from which the round
+    /// starts; absent: none. Needs two steps at least, for the first begins at `w₀`.
+    #[serde(default, skip_serializing_if = "is_absent")]
+    pub proximal: f64,
     /// Norm to which the finished delta is clipped; sets the ring's width, no guarantee. Only in `patient-local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_clip: Option<f64>,
@@ -283,6 +309,13 @@ pub enum Optimizer {
     FedAvg {
         /// Server rate; 1 is plain averaging.
         learning_rate: f32,
+    },
+    /// Federated averaging with server momentum (Hsu, Qi and Brown, 2019); only where organizations send deltas.
+    FedAvgM {
+        /// Server rate.
+        learning_rate: f32,
+        /// How much of the earlier steps goes on.
+        momentum: f32,
     },
 }
 

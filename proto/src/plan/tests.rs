@@ -8,7 +8,7 @@ use super::*;
 pub(crate) fn plan(unit: PrivacyUnit) -> Plan {
     let tensor = |name: &str, shape| Tensor { name: name.into(), shape, bound: 0.0, trained: true };
     let nothing = Digest([0; 32]);
-    let local = Local { steps: 4, learning_rate: 0.5, update_clip: None, update_scale: None };
+    let local = Local { steps: 4, learning_rate: 0.5, proximal: 0.0, update_clip: None, update_scale: None };
     let patient = Privacy {
         unit,
         note: String::new(),
@@ -160,6 +160,28 @@ fn what_a_unit_does_not_have_is_refused_by_name_and_so_is_what_it_lacks() {
         }),
         (Organization, "optimizer.kind", "organizations send deltas", |p| {
             p.optimizer = Optimizer::Sgd { learning_rate: 1.0 }
+        }),
+        (Patient, "optimizer.kind", "organizations send gradients", |p| {
+            p.optimizer = Optimizer::FedAvgM { learning_rate: 1.0, momentum: 0.9 }
+        }),
+        (Organization, "optimizer", "momentum", |p| {
+            p.optimizer = Optimizer::FedAvgM { learning_rate: 1.0, momentum: 1.0 }
+        }),
+        (Organization, "privacy.local.proximal", "zero there", |p| {
+            let local = p.privacy.local.as_mut().unwrap();
+            (local.steps, local.proximal) = (1, 0.5);
+        }),
+        (Organization, "privacy.local.proximal", "above 0", |p| {
+            p.privacy.local.as_mut().unwrap().proximal = -0.5
+        }),
+        (PrivacyUnit::None, "privacy.local.proximal", "4 · 0.5 = 2 must be below 2", |p| {
+            p.privacy.local.as_mut().unwrap().proximal = 4.0
+        }),
+        (Patient, "adapter.mode", "the head alone is trained", |p| p.adapter.mode = AdapterMode::Both),
+        (Organization, "adapter.tensor", "it is frozen, and mode = \"alternate\" trains every factor", |p| {
+            p.adapter.mode = AdapterMode::Alternate;
+            p.adapter.target_modules = ["query"].into();
+            p.adapter.tensors[0].trained = false;
         }),
         (PatientLocal, "privacy.local", "[privacy.local]", |p| p.privacy.local = None),
         (PatientLocal, "privacy.local.steps", "1 to 10000", |p| p.privacy.local.as_mut().unwrap().steps = 0),
@@ -322,4 +344,22 @@ fn a_local_round_costs_its_steps_against_everybody_alike() {
     });
     let (bound, exact) = (full.guarantees(2, 1e-5).unwrap().central, gaussian(10f64.sqrt() / 4.0, 1e-5));
     assert!(bound >= exact - 1e-6 && bound < exact * 1.01, "{bound}, {exact}");
+}
+
+#[test]
+fn factors_take_turns_by_their_names_in_peft() {
+    let mut plan = plan(Patient);
+    plan.adapter.target_modules = ["query"].into();
+    plan.adapter.mode = AdapterMode::Alternate;
+    let tensor = |name: &str| Tensor { name: name.into(), shape: vec![2], bound: 0.0, trained: true };
+    plan.adapter.tensors =
+        ["base_model.model.q.lora_A.weight", "base_model.model.q.lora_B.weight", "head.bias"]
+            .map(tensor)
+            .into();
+    let still = |plan: &Plan, step| plan.derive().unwrap().manifest.still(step);
+    assert_eq!((still(&plan, 1), still(&plan, 2)), (vec![0..2], vec![2..4]));
+    for mode in [AdapterMode::Both, AdapterMode::Ffa] {
+        plan.adapter.mode = mode;
+        assert!(still(&plan, 1).is_empty() && still(&plan, 2).is_empty());
+    }
 }

@@ -132,11 +132,15 @@ fn check_rest(plan: &Plan) -> Result<(), PlanError> {
         Optimizer::Adam { .. } => "adam",
         Optimizer::Sgd { .. } => "sgd",
         Optimizer::FedAvg { .. } => "fedavg",
+        Optimizer::FedAvgM { .. } => "fedavgm",
     };
-    let other = if unit.sends_deltas() { "sgd" } else { "fedavg" };
-    rule(kind != other, "optimizer.kind", &kind, || {
-        let (what, instead) =
-            if unit.sends_deltas() { ("deltas", "\"fedavg\"") } else { ("gradients", "\"sgd\"") };
+    let others: &[&str] = if unit.sends_deltas() { &["sgd"] } else { &["fedavg", "fedavgm"] };
+    rule(!others.contains(&kind), "optimizer.kind", &kind, || {
+        let (what, instead) = if unit.sends_deltas() {
+            ("deltas", "\"fedavg\", \"fedavgm\"")
+        } else {
+            ("gradients", "\"sgd\"")
+        };
         format!("organizations send {what} for unit = \"{unit}\": write {instead} or \"adam\"")
     })?;
     let Some(local) = &plan.privacy.local else {
@@ -147,7 +151,7 @@ fn check_rest(plan: &Plan) -> Result<(), PlanError> {
     rule(unit.sends_deltas(), "privacy.local", &"given", || {
         "unit = \"patient\" takes one step a round, together: leave it out".into()
     })?;
-    let Local { steps, learning_rate, update_clip, update_scale } = local;
+    let Local { steps, learning_rate, proximal, update_clip, update_scale } = local;
     rule((1..=10_000).contains(steps), "privacy.local.steps", steps, || "it must be 1 to 10000".into())?;
     rule(
         learning_rate.is_finite() && *learning_rate > 0.0,
@@ -155,6 +159,19 @@ fn check_rest(plan: &Plan) -> Result<(), PlanError> {
         learning_rate,
         || "it must be above 0".into(),
     )?;
+    rule(proximal.is_finite() && *proximal >= 0.0, "privacy.local.proximal", proximal, || {
+        "it must be above 0, or absent".into()
+    })?;
+    rule(*proximal == 0.0 || *steps > 1, "privacy.local.proximal", proximal, || {
+        "one local step begins where the round does, and the proximal term is zero there: take more steps, or leave it out".into()
+    })?;
+    // Beyond it a step throws the weights further past w₀ than they were from it.
+    let pull = proximal * learning_rate;
+    rule(pull < 2.0, "privacy.local.proximal", proximal, || {
+        format!(
+            "proximal · learning_rate = {proximal} · {learning_rate} = {pull} must be below 2, or local steps run away from the start"
+        )
+    })?;
     for (field, value) in
         [("privacy.local.update_clip", update_clip), ("privacy.local.update_scale", update_scale)]
     {

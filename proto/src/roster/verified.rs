@@ -1,6 +1,6 @@
 //! A roster that has been verified, and what it answers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use consilium_crypto::{
     digest::Digest,
@@ -19,6 +19,8 @@ pub struct VerifiedRoster {
     /// Fingerprints of all versions, oldest first; never empty.
     history: Vec<Digest>,
     revoked: BTreeSet<VerifyingKey>,
+    /// Where each organization stands in the list.
+    places: BTreeMap<Id, usize>,
 }
 
 /// Whose TLS key a connection showed.
@@ -89,7 +91,9 @@ impl Unlisted {
 
 impl VerifiedRoster {
     pub(super) fn new(roster: Roster, history: Vec<Digest>, revoked: BTreeSet<VerifyingKey>) -> Self {
-        Self { roster, history, revoked }
+        let ids = roster.organizations.iter().map(|party| party.id.clone());
+        let places = ids.zip(0..).collect();
+        Self { roster, history, revoked, places }
     }
 
     /// Digest of the newest text, part of every round's context.
@@ -125,6 +129,9 @@ impl VerifiedRoster {
 
     /// Organizations whose listed key has been revoked.
     pub fn revoked(&self) -> Vec<Id> {
+        if self.revoked.is_empty() {
+            return Vec::new();
+        }
         let revoked = self.roster.organizations.iter().filter(|party| self.is_revoked(party));
         revoked.map(|party| party.id.clone()).collect()
     }
@@ -165,7 +172,7 @@ impl VerifiedRoster {
 
     /// An organization's entry.
     pub fn organization(&self, id: &Id) -> Option<&Party> {
-        self.roster.organizations.iter().find(|party| party.id == *id)
+        self.roster.organizations.get(*self.places.get(id)?)
     }
 
     /// Ids of all organizations, sorted: the default cohort.

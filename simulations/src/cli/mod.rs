@@ -1,5 +1,6 @@
 //! The command line of `consilium-sim`.
 
+mod export;
 mod flags;
 mod report;
 mod run;
@@ -31,6 +32,8 @@ enum Command {
     Sweep(sweep::Sweep),
     /// Draws what runs and sweeps came to: one page, and its pictures for papers.
     Report(report::Report),
+    /// Writes the plan of a scenario for real organizations.
+    Export(export::Export),
 }
 
 /// Runs what the command line says.
@@ -39,6 +42,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.main(),
         Command::Sweep(sweep) => sweep.main(),
         Command::Report(report) => report.main(),
+        Command::Export(export) => export.main(),
     }
 }
 
@@ -75,6 +79,11 @@ mod tests {
         for example in sweeps {
             let Command::Sweep(sweep) = Arguments::try_parse_from(example).unwrap().command else { panic!() };
             assert!(sweep.plan().unwrap().1.len() > 5);
+        }
+        let exports = examples("export");
+        assert_eq!(exports.len(), 2);
+        for example in exports {
+            assert!(matches!(Arguments::try_parse_from(example).unwrap().command, Command::Export(_)));
         }
         for example in reports {
             assert!(matches!(Arguments::try_parse_from(example).unwrap().command, Command::Report(_)));

@@ -150,6 +150,16 @@ impl Scenario {
         range(privacy.lot > 0.0 && privacy.lot <= 1e6, "privacy.lot", &privacy.lot, || {
             "above 0, at most a million".into()
         })?;
+        range(
+            privacy.proximal == 0.0 || privacy.unit.sends_deltas(),
+            "privacy.proximal",
+            &privacy.proximal,
+            || {
+                "FedProx holds an organization's local steps to where the round starts, and in unit = \"patient\" there are none: all \
+             organizations take one step a round together. Leave it out, or take another unit"
+                .into()
+            },
+        )?;
         let rate = privacy.sampling_rate;
         match &self.task {
             TaskKind::Convex { dimension } | TaskKind::Synthetic { dimension } => {

@@ -38,6 +38,7 @@ fn what_cannot_work_is_refused_with_the_arithmetic() {
             it.task = TaskKind::Texts(Texts::default());
             it.privacy.sampling_rate = Some(0.1);
         }),
+        ("there are none: all organizations take one step a round together", &|it| it.privacy.proximal = 0.1),
         ("at most one profile", &|it| {
             let profile = Profile { organizations: vec![3], ..Profile::default() };
             it.profiles = vec![profile.clone(), profile];

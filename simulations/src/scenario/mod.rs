@@ -123,6 +123,13 @@ pub struct Privacy {
     pub local_steps: u32,
     /// Step size of those. Default: 1.
     pub local_rate: f64,
+    /// FedProx's `μ`, which holds local steps to where the round starts; not in `patient`. Default: 0, none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub proximal: f64,
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 impl Default for Privacy {
@@ -137,6 +144,7 @@ impl Default for Privacy {
             clip: None,
             local_steps: 4,
             local_rate: 1.0,
+            proximal: 0.0,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use consilium_proto::plan::AdapterMode;
 use serde::{Deserialize, Serialize};
 
 /// What is learned.
@@ -56,6 +57,8 @@ pub struct Texts {
     pub target_modules: Vec<String>,
     /// Adapted layers. `[5]`: the top one of six
     pub layers: Vec<u32>,
+    /// Which factors are averaged: "ffa", "alternate" or "both", as a plan's `adapter.mode`. Default: "ffa".
+    pub aggregation: AdapterMode,
     /// Texts are cut to so many tokens. Default: 64.
     pub max_tokens: u32,
     /// Most memory for what is computed once per text and kept, megabytes, over all organizations. Default: 1000.
@@ -73,6 +76,7 @@ impl Default for Texts {
             alpha: 8.0,
             target_modules: vec!["query".into(), "value".into()],
             layers: vec![5],
+            aggregation: AdapterMode::Ffa,
             max_tokens: 64,
             cache_mb: 1000,
         }

@@ -7,6 +7,10 @@ mod files;
 mod lines;
 mod outages;
 mod plain;
+mod ready;
+mod strategies;
+#[cfg(feature = "torch")]
+mod texts;
 mod units;
 mod waiting;
 mod whole;

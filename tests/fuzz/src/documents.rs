@@ -150,7 +150,7 @@ fn honest_announcement() -> wire::SignedAnnouncement {
     let announcement = Announcement {
         round: 1,
         attempt: 1,
-        cohort: plan.cohort().to_vec(),
+        cohort: plan.whole_cohort(),
         adapter: state.adapter_digest(),
         optimizer: state.optimizer_digest(),
     };

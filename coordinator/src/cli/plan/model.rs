@@ -12,7 +12,7 @@ use std::{
 };
 
 use consilium_crypto::digest::{Digest, Hasher};
-use consilium_proto::plan::{TargetModules, Tensor};
+use consilium_proto::plan::{AdapterMode, TargetModules, Tensor};
 use serde::Deserialize;
 
 use crate::cli::Failure;
@@ -198,10 +198,11 @@ pub(super) struct Targets<'a> {
     pub(super) layers: Option<&'a [u32]>,
     /// 0 without a head.
     pub(super) labels: u32,
+    pub(super) mode: AdapterMode,
 }
 
 impl Model {
-    /// Every tensor of the adapter, sorted by name: `A` frozen, `B` and the head (if there are labels) trained.
+    /// Every tensor of the adapter, sorted by name: `B` and the head (if there are labels) trained, `A` as the mode says.
     pub(super) fn adapter(&self, targets: &Targets<'_>) -> Result<Vec<Tensor>, String> {
         let bound = |inputs: u32| (1.0 / f64::from(inputs).sqrt()) as f32;
         let head = |name: &str, shape, bound| Tensor { name: name.to_owned(), shape, bound, trained: true };
@@ -216,7 +217,8 @@ impl Model {
                 let name = format!("base_model.model.{module}.lora_{factor}.weight");
                 Tensor { name, shape, bound, trained }
             };
-            tensors.push(tensor("A", vec![targets.rank, inputs], bound(inputs), false));
+            let a = targets.mode != AdapterMode::Ffa;
+            tensors.push(tensor("A", vec![targets.rank, inputs], bound(inputs), a));
             tensors.push(tensor("B", vec![outputs, targets.rank], 0.0, true));
         }
         tensors.sort_by(|a, b| a.name.cmp(&b.name));

@@ -232,7 +232,7 @@ impl Walk<'_> {
         let facts = Announcement {
             round,
             attempt: head.attempt,
-            cohort: plan.cohort().to_vec(),
+            cohort: plan.whole_cohort(),
             adapter: self.walked.state.adapter_digest(),
             optimizer: self.walked.state.optimizer_digest(),
         };
@@ -244,7 +244,7 @@ impl Walk<'_> {
             .iter()
             .filter_map(|position| plan.cohort().get(usize::from(position.0)).cloned())
             .collect();
-        if survivors != head.survivors {
+        if *survivors != *head.survivors {
             return Err(broken(&path, "it names other survivors than its members voted for"));
         }
         let path = sum_path(round);

@@ -112,9 +112,10 @@ impl Whole {
             class_weights: Vec::new(),
         };
         let n = u64::from(scenario.organizations);
+        let trained = trained_by(texts.aggregation);
         let trainer = TrainerSpec {
             adapter: spec.clone(),
-            trained: Trained::FFA,
+            trained,
             // Each set of titles has a cache of its own; none needs more than its part.
             cache_bytes: (texts.cache_mb << 20) / (n + 1),
             threads: 1,
@@ -123,7 +124,7 @@ impl Whole {
             device: Device::Cpu,
         };
         let model = TorchModel::load(&shown, trainer)?;
-        let tensors = tensors(&shown, &spec)?;
+        let tensors = tensors(&shown, &spec, trained)?;
         std::fs::create_dir_all(folder)
             .map_err(|error| TaskError(format!("{}: {error}", folder.display())))?;
         let list: String = CHAPTERS.iter().map(|(_, label)| format!("{label}\n")).collect();
@@ -195,8 +196,16 @@ fn set(model: &TorchModel, path: &Path, titles: &[Title]) -> Result<Arc<Set>, Ta
     Ok(Arc::new(Set { prepared: Mutex::new(model.prepare(&data)?), labels }))
 }
 
+/// What a mode trains.
+fn trained_by(mode: plan::AdapterMode) -> Trained {
+    match mode {
+        plan::AdapterMode::Ffa => Trained::FFA,
+        plan::AdapterMode::Both | plan::AdapterMode::Alternate => Trained::BOTH,
+    }
+}
+
 /// The adapter's tensors as a plan lists them: `A` and the head's weight start within `1/√inputs`, the rest at zero.
-fn tensors(folder: &ModelFolder, spec: &AdapterSpec) -> Result<Vec<Tensor>, TaskError> {
+fn tensors(folder: &ModelFolder, spec: &AdapterSpec, trained: Trained) -> Result<Vec<Tensor>, TaskError> {
     let bound = |inputs: usize| (1.0 / (inputs as f64).sqrt()) as f32;
     let tensor = |tensor: consilium_client::model::AdapterTensor| {
         let inputs = tensor.shape.last().copied().unwrap_or(1);
@@ -205,7 +214,7 @@ fn tensors(folder: &ModelFolder, spec: &AdapterSpec) -> Result<Vec<Tensor>, Task
             TensorKind::B { .. } | TensorKind::HeadBias => 0.0,
         };
         let shape = tensor.shape.iter().map(|&axis| u32::try_from(axis).unwrap_or(u32::MAX)).collect();
-        Tensor { trained: Trained::FFA.contains(tensor.kind), name: tensor.name, shape, bound }
+        Tensor { trained: trained.contains(tensor.kind), name: tensor.name, shape, bound }
     };
     Ok(adapter_tensors(folder.config(), spec)?.into_iter().map(tensor).collect())
 }
@@ -223,12 +232,13 @@ impl Task for Whole {
         };
         plan.task.labels = CHAPTERS.iter().map(|(_, label)| (*label).to_owned()).collect();
         plan.privacy.note = "a title stands for a patient".into();
+        plan.adapter.mode = self.texts.aggregation;
         plan.adapter.rank = self.texts.rank;
         plan.adapter.alpha = self.texts.alpha;
         plan.adapter.target_modules = self.texts.target_modules.clone().into();
         plan.adapter.layers = self.spec.layers.clone();
         plan.adapter.tensors = self.tensors.clone();
-        debug_assert_eq!(trained(plan), Trained::FFA);
+        debug_assert_eq!(trained(plan), trained_by(self.texts.aggregation));
     }
 
     fn trainer(&self, organization: usize) -> Result<Box<dyn Trainer>, TaskError> {

@@ -266,6 +266,7 @@ impl AdapterPart {
             modules: &target_modules,
             layers: self.layers.as_deref(),
             labels: u32::try_from(labels.len()).unwrap_or(u32::MAX),
+            mode,
         })?;
         let (rslora, layers, dropout) = (self.rslora, self.layers, self.dropout);
         Ok(Adapter { mode, rank, alpha, rslora, target_modules, layers, dropout, seed, start: None, tensors })

@@ -70,7 +70,7 @@ A template with every field. Lines that begin with # show a default; unknown fie
   # max_attempts = 2               # a round's; each spends privacy: from 2 on, epsilon must pay for a tenth more
 
   [adapter]
-  # mode = "ffa"                   # B is trained, A drawn once and frozen
+  # mode = "ffa"                   # B is trained, A drawn once and frozen; "alternate": in turns; "both": at once
   rank = 8
   alpha = 16.0
   # rslora = false
@@ -103,11 +103,12 @@ target_modules every tensor, and --model may be left out; mode means nothing the
   trained = true
 
 Where organizations send a change of weights (unit = "patient-local", "organization" or "none"), optimizer.kind is "fedavg"
-(with learning_rate alone) or "adam", and:
+(with learning_rate alone), "fedavgm" (with learning_rate and momentum) or "adam", and:
 
   [privacy.local]
   steps = 4                        # of each organization in a round; each spends privacy in patient-local
   learning_rate = 0.5
+  # proximal = 0.1                 # FedProx's μ: holds local steps to where the round starts; by default not at all
   # update_clip, update_scale      # patient-local: norm and ring units of what is sent; from the noise
 
 organization has no expected_lot and no largest_lot, patient-local no largest_lot. unit = "none" adds no noise and protects nobody:
