@@ -83,7 +83,7 @@ fn five_processes_one_death_and_the_exact_sum() {
     let mask = u32::MAX >> (32 - consortium.plan.encoding.ring_bits);
     for (head, sum) in &releases {
         let mut plain = vec![0u32; sum.len()];
-        for site in &head.survivors {
+        for site in head.survivors.iter() {
             for (total, value) in
                 plain.iter_mut().zip(encoded(&consortium, site.as_str(), head.round, head.attempt))
             {
