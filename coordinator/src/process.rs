@@ -2,17 +2,13 @@
 
 mod maintenance;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::{
-    config::Config,
-    disk::Disk,
-    memory,
-    service::{Service, ServiceError},
-};
+use crate::{config::Config, disk::Disk, memory, service::Service};
 
 /// Orchestrates the training rounds of one job, without seeing any organization's update.
 ///
@@ -55,6 +51,15 @@ pub fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    // Before anything is opened: from here on, being asked to stop never ends the process by the signal.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let asked_to_stop = match runtime.block_on(async { stops() }) {
+        Ok(asked_to_stop) => asked_to_stop,
+        Err(error) => return failed(&error),
+    };
     let loaded = match Config::load(&arguments.config.unwrap_or_default()) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -84,31 +89,25 @@ pub fn main() -> ExitCode {
         wait_for_start: loaded.wait_for_start,
         observe: loaded.observe,
     };
-    let served = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| ServiceError::Engine(error.to_string()))
-        .and_then(|runtime| runtime.block_on(service.run(&loaded.state, interrupted())));
-    match served {
+    match runtime.block_on(service.run(&loaded.state, asked_to_stop)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("consilium-coordinator: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
 }
 
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("consilium-coordinator: {error}");
+    ExitCode::FAILURE
+}
+
+/// Completes when the process is asked to end, also if that was before anybody waited for it.
+fn stops() -> io::Result<impl Future<Output = ()>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminate => {}
-    }
-    tracing::info!("stopping");
+        tracing::info!("stopping");
+    })
 }

@@ -21,6 +21,7 @@ use consilium_coordinator::record::{
 use consilium_crypto::digest::Digest;
 use consilium_proto::{
     log::{LogHead, NewEntry},
+    plan::Guarantees,
     release::{VerifiedHead, apply_sum, initial_state, sign_head},
     wire::{self, SignedAuditEntry, SignedReleaseHead, audit_entry},
 };
@@ -293,6 +294,103 @@ async fn a_coordinator_that_lies_afterwards_is_contradicted_by_what_members_sign
     let record = job.record("unkept", &[]);
     rewritten(&job, &record, 3);
     assert_eq!(job.check(&record).unwrap_err().what, "manifest.json");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_did_stands_in_the_record_under_their_own_key() {
+    let shape = Shape { rounds: 1, ..small(0) };
+    let server = Server::start(&shape, "");
+    server.says("job pause --reason 'a leaking roof' --yes", 0, &["job-pause, number 1"]);
+    server.says("job resume --reason 'mended' --yes", 0, &["job-resume, number 2"]);
+    let members = server.members(0..5).await;
+    server.complete(members, 1).await;
+    let job = Job { server, folder: tempfile::tempdir().unwrap() };
+    let record = job.record("record", &[]);
+    let report = job.check(&record).unwrap();
+    assert_eq!((report.acts, report.releases.len()), (2, 1));
+    let Consortium { coordinator, operator, viewer, roster, plan, .. } = job.consortium();
+    let whole = fs::read(record.join("log")).unwrap();
+
+    // A coordinator that writes itself another log: words that nobody signed, somebody else's, one act twice.
+    let rewrite = |bend: &dyn Fn(usize, &mut wire::AuditedAct)| {
+        let (mut rest, mut log, mut frames) = (whole.as_slice(), LogHead::empty(roster, plan), Vec::new());
+        let mut number = 0;
+        while let Some((length, more)) = rest.split_first_chunk::<4>() {
+            let (bytes, more) = more.split_at(u32::from_le_bytes(*length) as usize);
+            rest = more;
+            let signed = SignedAuditEntry::decode(bytes).unwrap();
+            let entry = wire::AuditEntry::decode(signed.entry.as_slice()).unwrap();
+            let mut what = entry.what.unwrap();
+            if let audit_entry::What::Act(act) = &mut what {
+                bend(number, act);
+                number += 1;
+            }
+            let new = NewEntry {
+                at_ms: entry.at_ms,
+                round: entry.round,
+                attempt: entry.attempt,
+                debited: entry.debited,
+                spent: entry.epsilon.zip(entry.epsilon_local).map(|(central, local)| Guarantees {
+                    central,
+                    local,
+                    delta: plan.document().privacy.delta,
+                }),
+                what,
+            };
+            let bytes =
+                log.append(new, &entry.software, roster, plan, coordinator.signing_key()).encode_to_vec();
+            frames.extend((bytes.len() as u32).to_le_bytes());
+            frames.extend(bytes);
+        }
+        assert_eq!(number, 2);
+        fs::write(record.join("log"), frames).unwrap();
+        listed_again(&job, &record);
+        job.check(&record)
+    };
+    assert!(rewrite(&|_, _| ()).is_ok_and(|report| report.acts == 2));
+    let action = |identity: &consilium_proto::identity::Identity, number: u64| {
+        let what = consilium_proto::action::What::JobPause;
+        let operator = identity.id.clone();
+        let action =
+            consilium_proto::action::Action { number, operator, at_ms: 1, what, reason: "none".into() };
+        action.sign(&plan.digest(), identity.signing_key())
+    };
+    let put = |act: &mut wire::AuditedAct, by: &str, signed: wire::SignedAction| {
+        *act = wire::AuditedAct { by: by.into(), act: signed.action, signature: signed.signature };
+    };
+    for (case, bend) in [
+        (
+            "entry 1",
+            &(|n: usize, act: &mut wire::AuditedAct| {
+                if n == 0 {
+                    act.signature[5] ^= 1
+                }
+            }) as &dyn Fn(usize, &mut wire::AuditedAct),
+        ),
+        ("entry 2", &|n, act| {
+            if n == 1 {
+                put(act, viewer.id.as_str(), action(viewer, 2))
+            }
+        }),
+        ("entry 2", &|n, act| {
+            if n == 1 {
+                put(act, viewer.id.as_str(), action(operator, 2))
+            }
+        }),
+        ("entry 2", &|n, act| {
+            if n == 1 {
+                put(act, operator.id.as_str(), action(operator, 1))
+            }
+        }),
+        ("entry 1", &|n, act| {
+            if n == 0 {
+                put(act, operator.id.as_str(), action(coordinator, 1))
+            }
+        }),
+    ] {
+        let found = rewrite(bend).unwrap_err();
+        assert_eq!(found.what, format!("{case} of the log"), "{}", found.why);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

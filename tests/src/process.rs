@@ -91,8 +91,10 @@ impl Process {
         drop(self.child.wait());
     }
 
-    /// SIGTERM, and the exit status.
+    /// SIGTERM, once it has a handler for it (in its first milliseconds a process has nothing to lose), and the exit status.
     pub fn terminate(&mut self) -> ExitStatus {
+        let id = self.id();
+        wait_until("a handler of SIGTERM", || self.text(), || handles_sigterm(id).then_some(()));
         drop(Command::new("kill").arg(self.child.id().to_string()).status());
         self.wait()
     }
@@ -113,6 +115,16 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Whether process `id` catches SIGTERM (signal 15, so bit 14 of the mask), or is gone.
+fn handles_sigterm(id: u32) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{id}/status")) else { return true };
+    if status.contains("State:\tZ") {
+        return true;
+    }
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    mask.is_none_or(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask >> 14 & 1 == 1))
 }
 
 /// Polls until there is something; fails with `context` after two minutes.

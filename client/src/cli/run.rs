@@ -24,6 +24,10 @@ const LOOK: Duration = Duration::from_millis(200);
 const NETWORK_THREADS: usize = 1;
 
 pub(crate) fn run(config: &Path) -> Result<(), Failure> {
+    let runtime = Builder::new_multi_thread().worker_threads(NETWORK_THREADS).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::local(format!("the network threads: {error}")))?;
+    // Before anything is opened: from here on, being asked to stop never ends the process by the signal.
+    let shutdown = runtime.block_on(async { shutdown() }).map_err(Failure::local)?;
     let loaded = Loaded::load(config, today())?;
     logging::start(loaded.config.log);
     tracing::info!(
@@ -41,11 +45,8 @@ pub(crate) fn run(config: &Path) -> Result<(), Failure> {
         );
     }
     let output = loaded.config.output.folder.clone();
-    let runtime = Builder::new_multi_thread().worker_threads(NETWORK_THREADS).enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::local(format!("the network threads: {error}")))?;
     // The lock is held until the last record is written.
     let (outcome, _lock) = runtime.block_on(async {
-        let shutdown = shutdown().map_err(Failure::local)?;
         tokio::pin!(shutdown);
         let allowed = tokio::select! {
             allowed = allowed(&loaded) => allowed?,

@@ -49,7 +49,8 @@ pub(super) fn member(member: &wire::MemberStatus) -> Value {
     let refusal = Some(&member.refusal).filter(|code| !code.is_empty());
     json!({
         "id": member.id, "online": member.online, "done": member.done, "awaited": member.awaited,
-        "refusal": refusal, "software": member.software, "last_seen_ms": member.last_seen_ms, "step": member.step,
+        "refusal": refusal, "software": member.software,
+        "protocol_version": member.protocol_version, "last_seen_ms": member.last_seen_ms, "step": member.step,
         "clock_skew_ms": member.clock_skew_ms, "bytes_in": member.bytes_in, "bytes_out": member.bytes_out,
         "disconnects": member.disconnects, "disconnects_hour": member.disconnects_hour,
         "suspended": member.suspended, "sits_out": member.sits_out, "absences": member.absences,

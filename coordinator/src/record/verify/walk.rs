@@ -8,13 +8,14 @@ use std::{
 
 use consilium_crypto::{digest::Digest, release::AdapterState, secagg::Revealed};
 use consilium_proto::{
+    action::Action,
     announcement::Announcement,
     ids::Id,
     log::{Entry, LogHead, Released, What},
     plan::VerifiedPlan,
     release::{VerifiedHead, initial_state},
     roster::VerifiedRoster,
-    wire::{SignedAnnouncement, SignedReleaseHead},
+    wire::{AuditedAct, SignedAction, SignedAnnouncement, SignedReleaseHead},
 };
 use prost::Message as _;
 
@@ -35,6 +36,7 @@ pub(in crate::record) struct Walked {
     pub(in crate::record) releases: Vec<ReleaseLine>,
     pub(in crate::record) failures: u32,
     pub(in crate::record) acts: u32,
+    last_act: u64,
     pub(in crate::record) debited: u64,
     pub(in crate::record) in_sums: BTreeMap<Id, u32>,
     pub(in crate::record) software: BTreeSet<(String, String)>,
@@ -78,6 +80,7 @@ pub(in crate::record) fn walk(
         releases: Vec::new(),
         failures: 0,
         acts: 0,
+        last_act: 0,
         debited: 0,
         in_sums: BTreeMap::new(),
         software: BTreeSet::new(),
@@ -172,16 +175,33 @@ impl Walk<'_> {
                 self.walked.failures += 1;
                 self.announced(&what, entry, announcement.as_ref())
             }
-            What::Act(_) => {
-                self.walked.acts += 1;
-                Ok(())
-            }
+            What::Act(act) => self.acted(&what, act),
             What::Checkpoint(_) => Ok(()),
             What::Resumed(_) => {
                 self.walked.resumed = true;
                 Ok(())
             }
         }
+    }
+
+    /// An act is one of the roster's operators' own, by their signature, and none is told twice.
+    fn acted(&mut self, what: &str, act: &AuditedAct) -> Result<(), Broken> {
+        let signed = SignedAction { action: act.act.clone(), signature: act.signature.clone() };
+        let action =
+            Action::verify(&signed, self.roster, &self.plan.digest()).map_err(|e| broken(what, e))?;
+        if action.operator.as_str() != act.by {
+            return Err(broken(what, format!("it names {}, and {} signed it", act.by, action.operator)));
+        }
+        // What a restored coordinator had forgotten is asked for once more, under the same number.
+        if action.number <= self.walked.last_act && !self.walked.resumed {
+            return Err(broken(
+                what,
+                format!("it is act number {}, after number {}", action.number, self.walked.last_act),
+            ));
+        }
+        self.walked.last_act = action.number;
+        self.walked.acts += 1;
+        Ok(())
     }
 
     /// An attempt's invitation is the coordinator's, of this attempt, and from the adapter that the sums give.
