@@ -87,6 +87,10 @@ async fn why_not(link: &mut Link) -> String {
     }
 }
 
+fn asked() -> rustls::pki_types::ServerName<'static> {
+    "consilium".try_into().unwrap()
+}
+
 #[tokio::test]
 async fn the_proxy_resolves_the_name_and_demands_a_password() {
     let setting = Setting::with(Duration::from_secs(600)).await;
@@ -152,14 +156,14 @@ async fn a_tunnel_that_was_cut_is_dug_again() {
 async fn whose_certificate_it_is_is_seen_without_showing_one() {
     let setting = Setting::with(Duration::from_secs(600)).await;
     let roster = setting.consortium.verified().0;
-    let seen = look(NAME, &setting.route()).await.unwrap();
+    let seen = look(NAME, &setting.route(), asked()).await.unwrap();
     assert_eq!(seen.key, Some(roster.coordinator().tls_key));
     assert_eq!(setting.listener.connections.load(Ordering::Relaxed), 0, "no handshake was finished");
 
     // A box that opens TLS shows another certificate, and the link says so.
     let another = Identity::generate(id("inspection-box"), [77; 32]).unwrap();
     let (_, address) = Listener::start(&another, Arc::new(roster)).await;
-    let seen = look(&address, &Route::Direct).await.unwrap();
+    let seen = look(&address, &Route::Direct, asked()).await.unwrap();
     assert_ne!(seen.key, Some(setting.consortium.verified().0.coordinator().tls_key));
     assert!(seen.issuer.starts_with("CN="), "{}", seen.issuer);
     let (roster, plan) = setting.consortium.verified();

@@ -10,10 +10,12 @@ use std::{
 use consilium_crypto::digest::Digest;
 use consilium_proto::{
     identity::{Identity, IdentityError},
+    inspected,
     plan::{MAX_START_BYTES, Plan, PlanError, VerifiedPlan},
     roster::VerifiedRoster,
     signed::{SignatureError, Signatures},
 };
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -22,6 +24,7 @@ use crate::{
     disk,
     files::{self, FileError},
     limits::{LimitError, Limits},
+    service::Inspected,
 };
 
 /// The file, as written. Relative paths are relative to the file's folder.
@@ -41,6 +44,8 @@ pub struct Config {
     pub plan: PathBuf,
     /// Folder for the job's state, on a disk that keeps what it acknowledged. One folder per job.
     pub state: PathBuf,
+    /// A second address, for members whose own network opens TLS. Absent: there is none.
+    pub inspected: Option<InspectedConfig>,
     /// When the first attempt begins; see [`Start`].
     #[serde(default)]
     pub start: Start,
@@ -53,6 +58,20 @@ pub struct Config {
     /// How much of the disk is kept free.
     #[serde(default)]
     pub disk: disk::Settings,
+}
+
+/// `[inspected]`: where members dial whose own network opens TLS (`transport = "inspected"` in theirs). Their box sees what the
+/// coordinator sees of them; nobody else's connection is touched.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InspectedConfig {
+    /// Address to listen on, `host:port`.
+    pub listen: SocketAddr,
+    /// Certificate chain, PEM, that those boxes accept: of a public authority, or of one that they were given. Nobody trusts it
+    /// for more than the way: members show who they are by a signature.
+    pub certificate: PathBuf,
+    /// Its private key, PEM, mode 0600.
+    pub key: PathBuf,
 }
 
 /// What other machines may watch: the `[observe]` table. Nothing, unless it is named here.
@@ -90,6 +109,8 @@ pub enum Start {
 pub struct Loaded {
     /// Address to listen on.
     pub listen: SocketAddr,
+    /// The second address, if there is one.
+    pub inspected: Option<Inspected>,
     /// Folder for the job's state.
     pub state: PathBuf,
     /// Own keys.
@@ -161,6 +182,17 @@ pub enum ConfigError {
          put what authenticates its readers before it"
     )]
     Metrics(SocketAddr),
+    /// The certificate for inspected connections is none.
+    #[error(
+        "inspected.certificate = \"{certificate}\" and inspected.key do not make a TLS server: {why}; both are PEM files, the \
+         certificate's chain first, and belong together"
+    )]
+    Inspected {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// What does not hold.
+        why: String,
+    },
     /// A limit is out of range.
     #[error(transparent)]
     Limit(#[from] LimitError),
@@ -224,6 +256,7 @@ impl Config {
         let plan = plan.begin_from(start.as_deref()).map_err(Box::new)?;
         Ok(Loaded {
             listen: config.listen,
+            inspected: config.inspected.map(|it| it.open(folder)).transpose()?,
             state: folder.join(&config.state),
             identity: Arc::new(identity),
             roster: Arc::new(roster),
@@ -237,6 +270,21 @@ impl Config {
                 ..config.observe
             },
         })
+    }
+}
+
+impl InspectedConfig {
+    fn open(self, folder: &Path) -> Result<Inspected, ConfigError> {
+        let chain = read(&folder.join(&self.certificate))?;
+        let key = files::read_private(&folder.join(&self.key))?;
+        let refused = |why: String| ConfigError::Inspected { certificate: self.certificate.clone(), why };
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(chain.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|e| refused(e.to_string()))?;
+        let key =
+            PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).map_err(|e| refused(e.to_string()))?;
+        let tls = inspected::server_config(chain, key).map_err(|e| refused(e.to_string()))?;
+        Ok(Inspected { listen: self.listen, tls: Arc::new(tls) })
     }
 }
 

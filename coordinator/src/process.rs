@@ -72,6 +72,9 @@ pub fn main() -> ExitCode {
         println!("plan {}", loaded.plan.digest());
         println!("roster {}", loaded.roster.digest());
         println!("listens on {}", loaded.listen);
+        if let Some(second) = &loaded.inspected {
+            println!("listens for inspected connections on {}", second.listen);
+        }
         let disk = Disk::new(&loaded.state, loaded.disk, &loaded.plan);
         let (forecast, room) = (disk.forecast(), disk.room(false));
         println!("disk for the whole job {} bytes, for an attempt {} bytes", forecast.job, forecast.attempt);
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
     }
     let service = Service {
         listen: loaded.listen,
+        inspected: loaded.inspected,
         identity: loaded.identity,
         roster: loaded.roster,
         plan: loaded.plan,

@@ -14,9 +14,12 @@ use std::{
     process::{Command, Output},
 };
 
-use consilium_coordinator::record::{
-    Contents, Listed,
-    verify::{Broken, Report, verify},
+use consilium_coordinator::{
+    prune::{due, prune},
+    record::{
+        Contents, Listed,
+        verify::{Broken, Report, verify},
+    },
 };
 use consilium_crypto::digest::Digest;
 use consilium_proto::{
@@ -400,5 +403,37 @@ async fn without_retention_no_masked_input_outlives_its_release() {
     let left: Vec<_> = fs::read_dir(inputs).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
     let report = job.check(&job.record("record", &["--inputs"])).unwrap();
+    assert!(report.releases.iter().all(|release| !release.from_inputs));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn masked_inputs_past_their_time_are_pruned_and_nothing_else() {
+    let job = Job::run(small(24)).await;
+    let (state, plan) = (job.server.state(), &job.consortium().plan);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    assert_eq!(due(&state, plan, now).unwrap(), []);
+    let command = || {
+        Command::new(env!("CARGO_BIN_EXE_consilium-coordinator"))
+            .args(["prune", "--dry-run", "--config"])
+            .arg(state.with_file_name("coordinator.toml"))
+            .output()
+            .unwrap()
+    };
+    let said = command();
+    assert!(
+        said.status.success() && String::from_utf8(said.stdout).unwrap().contains("of 0 attempts"),
+        "{:?}",
+        said.stderr
+    );
+    // An hour before the day is over, and an hour after; twice, because what is gone is not due.
+    let hour = 3_600_000;
+    assert_eq!(prune(&state, plan, now + 23 * hour).unwrap(), []);
+    let gone = prune(&state, plan, now + 25 * hour).unwrap();
+    assert_eq!(gone.iter().map(|due| (due.round, due.attempt)).collect::<Vec<_>>(), [(1, 1), (2, 1), (3, 1)]);
+    assert!(gone.iter().all(|due| due.bytes > 0 && !due.folder.exists()));
+    assert_eq!(prune(&state, plan, now + 25 * hour).unwrap(), []);
+    // The sums and the log are all there, for members that were away and for whoever checks.
+    let report = job.check(&job.record("record", &["--inputs"])).unwrap();
+    assert_eq!(report.releases.len(), 3);
     assert!(report.releases.iter().all(|release| !release.from_inputs));
 }

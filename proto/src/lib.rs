@@ -13,9 +13,11 @@
 
 pub mod action;
 pub mod announcement;
+pub mod challenge;
 pub mod evidence;
 pub mod identity;
 pub mod ids;
+pub mod inspected;
 mod known;
 pub mod log;
 pub mod pinning;

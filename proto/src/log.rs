@@ -20,7 +20,7 @@ use crate::{
 
 const WHAT: &str = "log";
 
-/// Most bytes of a signed entry: an announcement to a thousand members, or the signatures of a checkpoint.
+/// Most bytes of a signed entry: an announcement to a thousand members.
 pub const MAX_ENTRY_BYTES: usize = 1 << 20;
 
 /// Where a log stands: how many entries it has, and the hash of the last.
@@ -86,8 +86,6 @@ pub enum What {
     },
     /// An operator acted.
     Act(wire::AuditedAct),
-    /// A quorum agreed on where the job stood.
-    Checkpoint(wire::AuditedCheckpoint),
     /// A coordinator went on from what its clients held.
     Resumed(wire::AuditedResumption),
 }
@@ -262,7 +260,6 @@ fn what_of(what: Wire) -> Result<What, &'static str> {
                 .collect::<Result<_, _>>()?,
         },
         Wire::Act(act) => What::Act(act),
-        Wire::Checkpoint(checkpoint) => What::Checkpoint(checkpoint),
         Wire::Resumed(resumed) => What::Resumed(resumed),
     })
 }

@@ -63,7 +63,8 @@ const LEAVES: [(&str, &str); 43] = [
 ];
 
 /// What a client sends: the inputs of the service that the coordinator offers to organizations.
-const SPOKEN: [&str; 4] = ["ClientMessage", "UploadPart", "ReleasesRequest", "ReleasePart"];
+const SPOKEN: [&str; 5] =
+    ["ClientMessage", "UploadPart", "ReleasesRequest", "ReleasePart", "ChallengeRequest"];
 
 #[test]
 fn nothing_leaves_that_is_not_justified() {

@@ -5,6 +5,7 @@
 
 pub mod audit;
 mod consortium;
+pub mod inspector;
 pub mod line;
 mod process;
 pub mod shuffle;

@@ -14,7 +14,7 @@ use super::{
     status::{days_left, disk_free},
 };
 use crate::{
-    config::{Config, today},
+    config::{Config, Transport, today},
     decisions::{Decisions, Leave},
     egress::{self, Left, Numbered},
     files::FolderLock,
@@ -122,8 +122,9 @@ impl Doctor {
         }
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::local)?;
+        let Ok(name) = config.asked_name() else { return Ok(()) };
         let seen = runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, look(&config.coordinator, &route))
+            tokio::time::timeout(PATIENCE, look(&config.coordinator, &route, name))
                 .await
                 .unwrap_or_else(|_| Err(std::io::Error::other("nobody answered in 20 seconds")))
         });
@@ -133,6 +134,12 @@ impl Doctor {
                 Verdict::Failed,
                 error,
                 format!("the firewall must let TCP out to {} and to nothing else; if it does, ask the operator whether the coordinator runs", config.coordinator),
+            ),
+            Ok(Seen { subject, issuer, .. }) if config.transport == Transport::Inspected => report.note(
+                "who answers",
+                Verdict::Warning,
+                format!("a certificate for {subject}, signed by {issuer}: transport = \"inspected\", so what is sent can be read there"),
+                "client/docs/guide.md says what can be read; an exemption from inspection is better",
             ),
             Ok(seen) if seen.key == Some(roster.coordinator().tls_key) => {
                 report.note("who answers", Verdict::Ok, "the coordinator, with the key that the roster lists; nobody opens TLS on the way", "");

@@ -12,7 +12,10 @@ use consilium_proto::{
 };
 use thiserror::Error;
 
-use crate::{files::FileError, model::ModelError, policy::Forbidden, trainer::external::tls::KeyError};
+use crate::{
+    files::FileError, link::ConnectError, model::ModelError, policy::Forbidden,
+    trainer::external::tls::KeyError,
+};
 
 /// Why a configuration, or a document it names, was refused.
 #[derive(Debug, Error)]
@@ -41,6 +44,19 @@ pub enum ConfigError {
         /// What it must be.
         rule: &'static str,
     },
+    /// The authorities of inspected connections are none.
+    #[error(
+        "config: inspection_ca = {path}: {why}; it is a PEM file, with the certificate of the authority whose box opens TLS"
+    )]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The coordinator cannot be dialled so.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// A path leads nowhere.
     #[error("config: {field}: there is no {what} at {}; correct the path{cure}", path.display())]
     Missing {

@@ -17,10 +17,16 @@ pub(crate) mod support;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use consilium_crypto::digest::Digest;
-use consilium_proto::{ids::Id, plan::VerifiedPlan};
+use consilium_proto::{
+    identity::Identity, ids::Id, pinning::SERVER_NAME, plan::VerifiedPlan, roster::VerifiedRoster,
+};
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub use error::ConfigError;
@@ -35,7 +41,7 @@ use crate::{
     data::DataConfig,
     files,
     ledger::LEDGER_FILE,
-    link::{Proxy, ProxyError, Route},
+    link::{ConnectError, Proxy, ProxyError, Route, Signer, Target, server_name},
     trainer::{Base, Device},
 };
 
@@ -79,6 +85,12 @@ pub struct Config {
     pub approval: Approval,
     /// The proxy on the way out. Absent: HTTPS_PROXY and NO_PROXY say, if they are set.
     pub proxy: Option<ProxyConfig>,
+    /// Who shows on the way to the coordinator who they are, and how. Turning this to `inspected` lets a box of this hospital's own network
+    /// read what is sent.
+    #[serde(default)]
+    pub transport: Transport,
+    /// PEM file with the authorities that sign that box's certificates; with `transport = "inspected"` and no other.
+    pub inspection_ca: Option<PathBuf>,
     /// File that OpenTelemetry spans of each attempt are appended to, OTLP's JSON, about 2 KB each; nothing is sent. Absent: none.
     pub traces: Option<PathBuf>,
     /// How this machine trains.
@@ -141,6 +153,18 @@ impl Approval {
             Self::Auto => "auto",
         }
     }
+}
+
+/// How both ends of the connection know each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// By their TLS keys, which the roster lists. Nobody on the way sees more than times and sizes.
+    #[default]
+    Pinned,
+    /// A box of this hospital's own network opens TLS. It is known by its authority, this organization by a signature over a
+    /// challenge; the coordinator by what it signs.
+    Inspected,
 }
 
 /// `[proxy]`: the proxy on the way out. It resolves the coordinator's name, and opens a tunnel to it with CONNECT.
@@ -254,6 +278,7 @@ impl Config {
             socket,
             keys,
             self.policy.as_mut(),
+            self.inspection_ca.as_mut(),
             self.traces.as_mut(),
             self.data.opt_out.as_mut(),
             self.evaluation.as_mut().map(|set| &mut set.path),
@@ -285,6 +310,13 @@ impl Config {
             "write host:port, as in coordinator.example.org:7400 or [2001:db8::1]:7400",
         )?;
         self.check_trainer()?;
+        let named = self.inspection_ca.as_ref().map_or("none".into(), |path| path.display().to_string());
+        rule(
+            self.inspection_ca.is_some() == (self.transport == Transport::Inspected),
+            "inspection_ca",
+            &named,
+            "it goes with transport = \"inspected\", and only with it: the PEM file of the authority whose box opens TLS",
+        )?;
         let (threads, cache) = (self.training.threads, self.training.cache_mib);
         rule((1..=256).contains(&threads), "training.threads", &threads, "it must be 1 to 256")?;
         let batch = self.training.max_physical_batch;
@@ -302,6 +334,47 @@ impl Config {
             None => Route::from_environment(&self.coordinator),
             Some(proxy) if proxy.address == "none" => Ok(Route::Direct),
             Some(proxy) => Ok(Route::Through(Proxy::new(&proxy.address, proxy.credentials.as_deref())?)),
+        }
+    }
+
+    /// The coordinator, by a way and as this organization, for the job with this plan.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Authorities`], [`ConfigError::Connect`].
+    pub fn target(
+        &self,
+        route: Route,
+        identity: &Arc<Identity>,
+        roster: &Arc<VerifiedRoster>,
+        plan: &Digest,
+    ) -> Result<Target, ConfigError> {
+        let Some(path) = &self.inspection_ca else {
+            return Ok(Target::new(&self.coordinator, route, identity, roster.clone())?);
+        };
+        let refused = |why: String| ConfigError::Authorities { path: path.clone(), why };
+        let text = files::read_text(path, MAX_CONFIG_BYTES)?;
+        let authorities: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|error| refused(error.to_string()))?;
+        if authorities.is_empty() {
+            return Err(refused("no certificate is in it".into()));
+        }
+        let signer = Signer { identity: identity.clone(), plan: *plan };
+        Ok(Target::inspected(&self.coordinator, route, authorities, signer)?)
+    }
+
+    /// The name that is asked for at the coordinator's address.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Address`].
+    pub fn asked_name(&self) -> Result<ServerName<'static>, ConnectError> {
+        match self.transport {
+            Transport::Inspected => server_name(&self.coordinator),
+            Transport::Pinned => {
+                ServerName::try_from(SERVER_NAME).map_err(|_| ConnectError::Address(self.coordinator.clone()))
+            }
         }
     }
 

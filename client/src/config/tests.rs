@@ -51,7 +51,7 @@ fn the_shipped_example_is_what_this_version_reads() {
     let text = fs::read_to_string(&path).unwrap();
     let external = fs::read_to_string(path.with_file_name("client.external.example.toml")).unwrap();
     for (section, known) in [
-        ("", 18),
+        ("", 20),
         ("[proxy]\n", 2),
         ("[data]\n", 6),
         ("[training]\n", 6),
@@ -162,6 +162,8 @@ fn values_out_of_range_are_named() {
         ("127.0.0.1:7400", "127.0.0.1", ["coordinator", "host:port"]),
         ("127.0.0.1:7400", "127.0.0.1:0", ["coordinator", "127.0.0.1:0"]),
         ("127.0.0.1:7400", "::1:7400", ["coordinator", "[2001:db8::1]:7400"]),
+        ("[data]", "transport = \"inspected\"\n[data]", ["inspection_ca = none", "goes with transport"]),
+        ("[data]", "inspection_ca = \"ca.pem\"\n[data]", ["inspection_ca", "and only with it"]),
         ("[data]", "[training]\nthreads = 0\n[data]", ["training.threads = 0", "1 to 256"]),
         ("name = \"titles\"", "name = \"My Titles\"", ["My Titles", "a-z"]),
     ] {

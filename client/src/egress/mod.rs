@@ -26,7 +26,10 @@ use consilium_crypto::{digest::Digest, secagg};
 use consilium_proto::{
     ids::Id,
     plan::VerifiedPlan,
-    wire::{ClientMessage, ReleasePart, ReleasesRequest, UploadPart, client_message::Kind as Say},
+    wire::{
+        ChallengeRequest, ClientMessage, ReleasePart, ReleasesRequest, UploadPart,
+        client_message::Kind as Say,
+    },
 };
 use jiff::Timestamp;
 use prost::Message as _;
@@ -47,6 +50,8 @@ pub const EGRESS_FILE: &str = "egress.journal";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
+    /// A question for the challenge of a connection that is opened on the way; empty.
+    Challenge,
     /// Greeting of a connection: versions and fingerprints.
     Hello,
     /// Step 1: fresh public keys, and the salted head of the ledger.
@@ -79,6 +84,7 @@ impl Step {
     /// The word in tables and files.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Challenge => "challenge",
             Self::Hello => "hello",
             Self::Advertise => "advertise",
             Self::Share => "share",
@@ -333,6 +339,10 @@ impl Said {
             Some("Releases") => {
                 ReleasesRequest::decode(message).map_err(unreadable)?;
                 Ok(said(Step::ReleasesRequest, 0, 0))
+            }
+            Some("Challenge") => {
+                ChallengeRequest::decode(message).map_err(unreadable)?;
+                Ok(said(Step::Challenge, 0, 0))
             }
             Some("Restore") => {
                 ReleasePart::decode(message).map_err(unreadable)?;

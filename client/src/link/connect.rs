@@ -2,16 +2,20 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use consilium_proto::{identity::Identity, pinning, roster::VerifiedRoster};
+use consilium_proto::{identity::Identity, inspected, pinning, roster::VerifiedRoster};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-use super::proxy::Route;
+use super::{
+    inspected::{Proving, Signer},
+    proxy::Route,
+};
+use crate::egress::Egress;
 
 /// How often a silent connection is asked whether it is still there, and how long it may take to say so: what keeps a tunnel
 /// alive that a proxy or a firewall cuts after minutes of silence.
@@ -29,6 +33,10 @@ pub struct Target {
     route: Route,
     keepalive: Duration,
     tls: Arc<rustls::ClientConfig>,
+    /// The name that is asked for, and that the certificate must have where the roster's key does not decide.
+    name: ServerName<'static>,
+    /// Who signs the challenge of a connection that is opened on the way.
+    signer: Option<Signer>,
 }
 
 /// Why the coordinator could not be reached.
@@ -63,7 +71,26 @@ impl Target {
         roster: Arc<VerifiedRoster>,
     ) -> Result<Self, ConnectError> {
         let tls = Arc::new(pinning::client_config(identity, roster)?);
-        Ok(Self { address: address.to_owned(), route, keepalive: KEEPALIVE, tls })
+        let name = ServerName::try_from(pinning::SERVER_NAME).map_err(|_| unnamed(address))?;
+        Ok(Self { address: address.to_owned(), route, keepalive: KEEPALIVE, tls, name, signer: None })
+    }
+
+    /// Whoever answers at `address` with a certificate of one of `authorities`: through a box that opens TLS. The name in the
+    /// certificate is the address's.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Tls`], [`ConnectError::Address`].
+    pub fn inspected(
+        address: &str,
+        route: Route,
+        authorities: Vec<CertificateDer<'static>>,
+        signer: Signer,
+    ) -> Result<Self, ConnectError> {
+        let tls = Arc::new(inspected::client_config(authorities)?);
+        let name = server_name(address)?;
+        let (address, signer) = (address.to_owned(), Some(signer));
+        Ok(Self { address, route, keepalive: KEEPALIVE, tls, name, signer })
     }
 
     /// The same, with another time between two pings than [`KEEPALIVE`].
@@ -78,6 +105,21 @@ impl Target {
     }
 }
 
+fn unnamed(address: &str) -> ConnectError {
+    ConnectError::Address(address.to_owned())
+}
+
+/// The name of a host, as a certificate has it.
+///
+/// # Errors
+///
+/// [`ConnectError::Address`].
+pub fn server_name(address: &str) -> Result<ServerName<'static>, ConnectError> {
+    let (host, _) = address.rsplit_once(':').ok_or_else(|| unnamed(address))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    ServerName::try_from(host).map_err(|_| unnamed(address))
+}
+
 /// A TCP connection that ends at the coordinator.
 pub(super) async fn reach(address: &str, route: &Route) -> io::Result<TcpStream> {
     let tcp = match route {
@@ -88,17 +130,25 @@ pub(super) async fn reach(address: &str, route: &Route) -> io::Result<TcpStream>
     Ok(tcp)
 }
 
-pub(super) async fn channel(target: &Target) -> Result<Channel, ConnectError> {
+/// A connection on which this organization is known, or will be by what each call says.
+pub(super) async fn channel(target: &Target, egress: &Egress) -> Result<Proving<Channel>, ConnectError> {
+    let channel = open(target).await?;
+    match &target.signer {
+        None => Ok(Proving::by_key(channel)),
+        Some(signer) => signer.prove(channel, &target.address, egress).await,
+    }
+}
+
+async fn open(target: &Target) -> Result<Channel, ConnectError> {
     let address = target.address.clone();
     let uri: Uri = format!("http://{address}").parse().map_err(|_| ConnectError::Address(address.clone()))?;
     let tls = TlsConnector::from(target.tls.clone());
     let dial = {
-        let (address, route) = (address.clone(), target.route.clone());
+        let (address, route, name) = (address.clone(), target.route.clone(), target.name.clone());
         service_fn(move |_: Uri| {
-            let (address, route, tls) = (address.clone(), route.clone(), tls.clone());
+            let (address, route, tls, name) = (address.clone(), route.clone(), tls.clone(), name.clone());
             async move {
                 let tcp = reach(&address, &route).await?;
-                let name = ServerName::try_from(pinning::SERVER_NAME).map_err(io::Error::other)?;
                 let stream = tls.connect(name, tcp).await.map_err(another_certificate)?;
                 Ok::<_, io::Error>(TokioIo::new(stream))
             }

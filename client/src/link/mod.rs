@@ -6,6 +6,7 @@
 
 mod connect;
 mod give_back;
+mod inspected;
 mod names;
 mod peek;
 mod proxy;
@@ -36,13 +37,15 @@ use crate::{
     egress::{Egress, Recording},
     kept::Kept,
 };
-pub use connect::{ConnectError, KEEPALIVE, Target};
+pub use connect::{ConnectError, KEEPALIVE, Target, server_name};
+use inspected::Proving;
+pub use inspected::Signer;
 pub use peek::{Seen, look};
 pub use proxy::{Proxy, ProxyError, Route};
 use transfer::{fetch, upload};
 
 /// The generated client, over a connection whose every message is written down first.
-type Client = AggregationClient<Recording<Channel>>;
+type Client = AggregationClient<Recording<Proving<Channel>>>;
 
 /// What the link reports.
 #[derive(Debug)]
@@ -162,7 +165,7 @@ async fn dial(
     let mut backoff = BACKOFF.0;
     loop {
         let began = Instant::now();
-        let why = match connect::channel(&target).await {
+        let why = match connect::channel(&target, &egress).await {
             Ok(channel) => {
                 let client = AggregationClient::new(Recording::new(channel, egress.clone()))
                     .max_decoding_message_size(MAX_MESSAGE_BYTES)

@@ -9,7 +9,7 @@ use std::{
 };
 
 use consilium_crypto::digest::Digest;
-use consilium_proto::{identity::key_digest, pinning};
+use consilium_proto::identity::key_digest;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -44,12 +44,12 @@ impl Seen {
     }
 }
 
-/// Looks who answers.
+/// Looks who answers to a name.
 ///
 /// # Errors
 ///
 /// When nobody does, the proxy refuses, or what is spoken there is not TLS.
-pub async fn look(address: &str, route: &Route) -> io::Result<Seen> {
+pub async fn look(address: &str, route: &Route, name: ServerName<'static>) -> io::Result<Seen> {
     let provider = Arc::new(ring::default_provider());
     let looking = Arc::new(Looking {
         schemes: provider.signature_verification_algorithms.supported_schemes(),
@@ -63,7 +63,6 @@ pub async fn look(address: &str, route: &Route) -> io::Result<Seen> {
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let tcp = reach(address, route).await?;
-    let name = ServerName::try_from(pinning::SERVER_NAME).map_err(io::Error::other)?;
     // It ends with the certificate, which this verifier never accepts.
     let ended = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map(drop);
     let seen = looking.seen.lock().unwrap_or_else(PoisonError::into_inner).take();

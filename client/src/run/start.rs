@@ -13,7 +13,9 @@ use thiserror::Error;
 
 use super::{Client, Traces, held_of_peers, kept_adapter};
 use crate::{
-    config::{Config, ConfigError, DeltaError, Loaded, check_delta, delta_of_patients, trainer_spec},
+    config::{
+        Config, ConfigError, DeltaError, Loaded, Transport, check_delta, delta_of_patients, trainer_spec,
+    },
     data::{DataError, Dataset, OptOut},
     decisions::Watch,
     egress::{Destination, Egress},
@@ -21,7 +23,7 @@ use crate::{
     journal::{Journal, JournalError},
     kept,
     ledger::{Budget, LedgerError, LedgerFile},
-    link::{ConnectError, Proxy, ProxyError, Target},
+    link::{Proxy, ProxyError},
     live::{Live, LiveFile},
     model::ModelFolder,
     policy::Policy,
@@ -53,9 +55,6 @@ pub enum StartError {
     /// The trainer.
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// The link.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
     /// The way to the proxy.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
@@ -110,9 +109,16 @@ impl Client {
         let decisions = Watch::new(&config.state, &identity, &plan.document().job, plan.digest(), asks);
         let live = LiveFile::new(&state, Live::new(&plan, "starting"));
         let traces = config.traces.clone().map(|path| Traces::new(path, &plan, identity.id.clone()));
-        let target = Target::new(&config.coordinator, route, &identity, roster.clone())?;
+        let identity = Arc::new(identity);
+        let target = config.target(route, &identity, &roster, &plan.digest())?;
+        if config.transport == Transport::Inspected {
+            tracing::warn!(
+                event = "inspected",
+                "what is sent can be read by the box that opens TLS on the way"
+            );
+        }
         let session = Session::new(Start {
-            identity: Arc::new(identity),
+            identity,
             roster,
             plan: plan.clone(),
             ledger: spent,

@@ -18,8 +18,8 @@ use consilium_proto::{
     pinning,
     roster::VerifiedRoster,
     wire::{
-        ClientMessage, CoordinatorMessage, ReleasePart, ReleasesRequest, RestoreReceipt, UploadPart,
-        UploadReceipt, Welcome,
+        ChallengeReply, ChallengeRequest, ClientMessage, CoordinatorMessage, ReleasePart, ReleasesRequest,
+        RestoreReceipt, UploadPart, UploadReceipt, Welcome,
         aggregation_server::{Aggregation, AggregationServer},
         coordinator_message::Kind as Heard,
     },
@@ -61,6 +61,10 @@ pub struct Listener {
 
 #[tonic::async_trait]
 impl Aggregation for Listener {
+    async fn challenge(&self, _: Request<ChallengeRequest>) -> Result<Response<ChallengeReply>, Status> {
+        Err(Status::failed_precondition("this port knows its callers by their TLS keys"))
+    }
+
     type SessionStream = ReceiverStream<Result<CoordinatorMessage, Status>>;
     type ReleasesStream = ReceiverStream<Result<ReleasePart, Status>>;
 

@@ -21,7 +21,7 @@ impl Job {
         self.log
     }
 
-    /// Records something that belongs to no attempt's end: an operator's act, a checkpoint.
+    /// Records something that belongs to no attempt's end: an operator's act.
     pub fn log_entry(&mut self, what: What, now_ms: u64) -> Effect {
         let (round, attempt) = match &self.phase {
             Phase::Running(running) => (running.round, running.attempt),

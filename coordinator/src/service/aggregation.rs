@@ -3,11 +3,13 @@
 use std::{pin::Pin, sync::Arc};
 
 use consilium_proto::{
+    challenge::Challenge,
     ids::Id,
     roster::Caller,
     wire::{
-        ClientMessage, CoordinatorMessage, ReleasePart, ReleasesRequest, RestoreReceipt, UploadPart,
-        UploadReceipt, aggregation_server::Aggregation, client_message::Kind, release_part,
+        ChallengeReply, ChallengeRequest, ClientMessage, CoordinatorMessage, ReleasePart, ReleasesRequest,
+        RestoreReceipt, UploadPart, UploadReceipt, aggregation_server::Aggregation, client_message::Kind,
+        release_part,
     },
 };
 use tokio::{
@@ -127,6 +129,18 @@ impl Aggregation for Service {
             parts: request.into_inner(),
         };
         Ok(Response::new(RestoreReceipt { taken: restore.run().await? }))
+    }
+
+    async fn challenge(
+        &self,
+        request: Request<ChallengeRequest>,
+    ) -> Result<Response<ChallengeReply>, Status> {
+        match request.extensions().get::<Challenge>() {
+            Some(Challenge(challenge)) => Ok(Response::new(ChallengeReply { challenge: challenge.to_vec() })),
+            None => Err(Status::failed_precondition(
+                "this port knows its callers by their TLS keys; set transport = \"pinned\", or dial the inspected port",
+            )),
+        }
     }
 
     async fn releases(

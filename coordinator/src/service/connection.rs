@@ -3,10 +3,11 @@
 use std::{
     convert::Infallible,
     error::Error,
+    future::ready,
     io,
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -18,13 +19,16 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::oneshot,
+    time::sleep,
 };
 use tokio_rustls::server::TlsStream;
 use tonic::{body::Body, service::Routes};
 use tower::Service as _;
 
 use super::{
-    gate::{Gate, Peer, stopping},
+    asked::{Asked, Peers, Rules},
+    gate::{Gate, Stranger, stopping},
     refusals::code,
 };
 use crate::limits::seconds;
@@ -52,11 +56,16 @@ impl Traffic {
     }
 }
 
+/// Whose connection it is, or how that will be found out.
+pub(super) enum Who {
+    /// The party whose TLS key it showed.
+    Known(Caller),
+    /// Nobody yet: a member will sign the challenge. Until then it keeps its place in the row of strangers.
+    Asked { rules: Rules, stranger: Stranger, replaced: oneshot::Receiver<()> },
+}
+
 /// Serves calls until the connection ends, is replaced by a newer one, or the coordinator stops.
-pub(super) async fn serve(mut accepted: Accepted, caller: Caller, gate: &Arc<Gate>, routes: Routes) {
-    let (peer, connection, replaced) = gate.admit(caller);
-    let id = peer.account.id.clone();
-    accepted.party = peer.account.traffic.clone();
+pub(super) async fn serve(accepted: Accepted, who: Who, gate: &Arc<Gate>, routes: Routes) {
     let limits = &gate.limits;
     let mut http = http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())
@@ -69,22 +78,46 @@ pub(super) async fn serve(mut accepted: Accepted, caller: Caller, gate: &Arc<Gat
         .initial_connection_window_size(limits.window_bytes.saturating_mul(2))
         .max_header_list_size(HEADER_BYTES)
         .max_send_buf_size(SEND_BYTES);
-    let mut served = pin!(http.serve_connection(TokioIo::new(accepted), Calls { routes, peer }));
-    let (mut draining, mut replaced, mut asked) = (gate.draining(), replaced, false);
-    tracing::info!(%id, "connected");
+    let (peers, mut admitted) = Peers::new(gate.clone(), accepted.party.clone());
+    let (asked, mut stranger, mut replaced) = match who {
+        Who::Known(caller) => {
+            peers.admit(caller);
+            // Not asked, and never replaced as a stranger.
+            (None, None, oneshot::channel().1)
+        }
+        Who::Asked { rules, stranger, replaced } => (Some(Asked::new(rules)), Some(stranger), replaced),
+    };
+    let mut late = pin!(sleep(seconds(limits.handshake_s)));
+    let calls = Calls { routes, peers, asked };
+    let mut served = pin!(http.serve_connection(TokioIo::new(accepted), calls));
+    let mut draining = gate.draining();
+    let (mut asked_to_end, mut known) = (false, None);
     let end = loop {
         tokio::select! {
+            biased;
+            Ok(peer) = &mut admitted, if known.is_none() => {
+                tracing::info!(id = %peer.id, "connected");
+                replaced = peer.replaced;
+                known = Some((peer.id, peer.connection));
+                stranger = None;
+            }
+            _ = &mut replaced, if known.is_some() || stranger.is_some() => break None,
+            () = late.as_mut(), if known.is_none() => {
+                gate.refusals.note(code::HANDSHAKE_LATE, None, "it did not sign the challenge in time");
+                break None;
+            }
             end = served.as_mut() => break Some(end),
-            _ = &mut replaced => break None,
-            () = stopping(&mut draining), if !asked => {
+            () = stopping(&mut draining), if !asked_to_end => {
                 served.as_mut().graceful_shutdown();
-                asked = true;
+                asked_to_end = true;
             }
         }
     };
+    drop(stranger);
+    let Some((id, connection)) = known else { return };
     drop(connection);
     match end {
-        None if !asked => {
+        None if !asked_to_end => {
             gate.refusals.note(code::CONNECTION_REPLACED, Some(&id), "it opened a newer one");
         }
         Some(Err(error)) => match misbehaviour(&error) {
@@ -114,18 +147,30 @@ fn words(error: &hyper::Error) -> String {
 /// Hands each call to its service, with whose it is.
 struct Calls {
     routes: Routes,
-    peer: Peer,
+    peers: Peers,
+    asked: Option<Asked>,
 }
 
 impl hyper::service::Service<http::Request<Incoming>> for Calls {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = <Routes as tower::Service<http::Request<Incoming>>>::Future;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: http::Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.peer.clone());
         // A router is always ready.
-        self.routes.clone().call(request)
+        let mut routes = self.routes.clone();
+        if let Some(asked) = &self.asked {
+            if let Some(question) = asked.question(&request) {
+                return Box::pin(async move { routes.call(question).await });
+            }
+            if let Err(status) = asked.introduce(&self.peers, request.headers()) {
+                return Box::pin(ready(Ok(status.into_http())));
+            }
+        }
+        if let Some(peer) = self.peers.known() {
+            request.extensions_mut().insert(peer.clone());
+        }
+        Box::pin(async move { routes.call(request).await })
     }
 }
 
@@ -136,7 +181,7 @@ pub(super) struct Accepted {
     again: &'static [u8],
     traffic: Arc<Traffic>,
     /// Of whose connection it is, once that is known.
-    party: Arc<Traffic>,
+    party: Arc<OnceLock<Arc<Traffic>>>,
 }
 
 impl Accepted {
@@ -161,7 +206,9 @@ impl AsyncRead for Accepted {
         let polled = Pin::new(self.tls.as_mut()).poll_read(cx, buf);
         let read = (buf.filled().len() - before) as u64;
         self.traffic.received.fetch_add(read, Ordering::Relaxed);
-        self.party.received.fetch_add(read, Ordering::Relaxed);
+        if let Some(party) = self.party.get() {
+            party.received.fetch_add(read, Ordering::Relaxed);
+        }
         polled
     }
 }
@@ -171,7 +218,9 @@ impl AsyncWrite for Accepted {
         let polled = Pin::new(self.tls.as_mut()).poll_write(cx, buf);
         if let Poll::Ready(Ok(written)) = &polled {
             self.traffic.sent.fetch_add(*written as u64, Ordering::Relaxed);
-            self.party.sent.fetch_add(*written as u64, Ordering::Relaxed);
+            if let Some(party) = self.party.get() {
+                party.sent.fetch_add(*written as u64, Ordering::Relaxed);
+            }
         }
         polled
     }

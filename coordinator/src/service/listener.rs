@@ -10,7 +10,7 @@ use consilium_proto::{
     pinning::day_of,
     roster::{Caller, VerifiedRoster},
 };
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     net::{TcpListener, TcpStream},
@@ -21,16 +21,27 @@ use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
 
 use super::{
-    connection::{self, Accepted, PREFACE, Traffic},
+    asked::Rules,
+    connection::{self, Accepted, PREFACE, Traffic, Who},
     gate::Gate,
     refusals::code,
 };
 use crate::limits::seconds;
 
+/// How a caller shows who it is.
+#[derive(Clone)]
+pub(super) enum By {
+    /// By the TLS key that the roster lists.
+    Key(Arc<VerifiedRoster>),
+    /// By a signature over the connection's challenge.
+    Challenge(Rules),
+}
+
 /// What it takes to accept a connection.
+#[derive(Clone)]
 pub(super) struct Door {
     pub(super) tls: TlsAcceptor,
-    pub(super) roster: Arc<VerifiedRoster>,
+    pub(super) by: By,
     pub(super) gate: Arc<Gate>,
     pub(super) routes: Routes,
     pub(super) traffic: Arc<Traffic>,
@@ -61,13 +72,23 @@ pub(super) async fn accept(
                 let (door, alive) = (door.clone(), alive.clone());
                 tokio::spawn(async move {
                     let _alive = alive;
-                    let introduced = introduced(tcp, &door, replaced).await;
-                    drop(stranger);
-                    if let Some((accepted, caller)) = introduced {
-                        // Boxed, so that a stranger's task is small.
-                        let routes = door.routes.clone();
-                        Box::pin(connection::serve(accepted, caller, &door.gate, routes)).await;
-                    }
+                    let mut replaced = replaced;
+                    let Some((accepted, caller)) = introduced(tcp, &door, &mut replaced).await else {
+                        return;
+                    };
+                    let who = match (&door.by, caller) {
+                        (By::Challenge(rules), None) => {
+                            Who::Asked { rules: rules.clone(), stranger, replaced }
+                        }
+                        (_, Some(caller)) => {
+                            drop(stranger);
+                            Who::Known(caller)
+                        }
+                        (By::Key(_), None) => return,
+                    };
+                    // Boxed, so that a stranger's task is small.
+                    let routes = door.routes.clone();
+                    Box::pin(connection::serve(accepted, who, &door.gate, routes)).await;
                 });
             }
             Err(error) => {
@@ -86,11 +107,10 @@ enum Refused {
     Left,
 }
 
-async fn introduced(
-    tcp: TcpStream,
-    door: &Door,
-    replaced: oneshot::Receiver<()>,
-) -> Option<(Accepted, Caller)> {
+/// A connection that speaks HTTP/2, and whose key it showed, if it was asked for one.
+type Introduced = (Accepted, Option<Caller>);
+
+async fn introduced(tcp: TcpStream, door: &Door, replaced: &mut oneshot::Receiver<()>) -> Option<Introduced> {
     let refusals = &door.gate.refusals;
     let deadline = seconds(door.gate.limits.handshake_s);
     tokio::select! {
@@ -100,18 +120,18 @@ async fn introduced(
             Ok(Err(Refused::Left)) => {}
             Err(_) => refusals.note(code::HANDSHAKE_LATE, None, "it did not say in time who it is"),
         },
-        _ = replaced => refusals.note(code::STRANGER_REPLACED, None, "too many connections have not said who they are"),
+        _ = &mut *replaced => refusals.note(code::STRANGER_REPLACED, None, "too many connections have not said who they are"),
     }
     None
 }
 
-async fn first_byte(tcp: TcpStream, door: &Door) -> Result<(Accepted, Caller), Refused> {
+async fn first_byte(tcp: TcpStream, door: &Door) -> Result<Introduced, Refused> {
     tcp.readable().await.map_err(|_| Refused::Left)?;
     // Nothing is allocated for TLS before there is something to read.
     Box::pin(introduce(tcp, door)).await
 }
 
-async fn introduce(tcp: TcpStream, door: &Door) -> Result<(Accepted, Caller), Refused> {
+async fn introduce(tcp: TcpStream, door: &Door) -> Result<Introduced, Refused> {
     tcp.set_nodelay(true).map_err(|_| Refused::Left)?;
     let mut tls = door.tls.accept(tcp).await.map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
@@ -119,13 +139,20 @@ async fn introduce(tcp: TcpStream, door: &Door) -> Result<(Accepted, Caller), Re
         }
         _ => Refused::Bad(code::HANDSHAKE_BAD, error.to_string()),
     })?;
-    let bad = |why: &str| Refused::Bad(code::HANDSHAKE_BAD, why.to_owned());
-    let certificates = tls.get_ref().1.peer_certificates();
-    let certificate = certificates.and_then(|all| all.first()).ok_or_else(|| bad("no certificate"))?;
-    let digest = key_digest(certificate).ok_or_else(|| bad("not a certificate"))?;
-    let caller = door.roster.caller(&digest, day_of(UnixTime::now())).map_err(|e| bad(&e.to_string()))?;
+    let caller = match &door.by {
+        By::Key(roster) => Some(by_key(tls.get_ref().1.peer_certificates(), roster)?),
+        By::Challenge(_) => None,
+    };
     preface(&mut tls).await?;
     Ok((Accepted::new(tls, door.traffic.clone()), caller))
+}
+
+/// The party whose certificate this is.
+fn by_key(shown: Option<&[CertificateDer<'_>]>, roster: &VerifiedRoster) -> Result<Caller, Refused> {
+    let bad = |why: &str| Refused::Bad(code::HANDSHAKE_BAD, why.to_owned());
+    let certificate = shown.and_then(<[_]>::first).ok_or_else(|| bad("no certificate"))?;
+    let digest = key_digest(certificate).ok_or_else(|| bad("not a certificate"))?;
+    roster.caller(&digest, day_of(UnixTime::now())).map_err(|e| bad(&e.to_string()))
 }
 
 /// The fixed bytes that every HTTP/2 connection begins with.

@@ -10,6 +10,7 @@
 //! member's messages waits in that member's own connection.
 
 mod aggregation;
+mod asked;
 mod connection;
 mod engine;
 mod gate;
@@ -54,19 +55,34 @@ use crate::{
     round::RecoveryError,
     store::{InputLayout, SqliteStore, StoreError, StoredJob},
 };
+use asked::Rules;
 pub use connection::Traffic;
 use engine::{Engine, Shared};
 pub(crate) use engine::{now_ms, recover};
-use gate::Gate;
+use gate::{Gate, stopping};
 use health::Machine;
 pub(crate) use health::days_left;
-use listener::Door;
+use listener::{By, Door};
 use sizes::Sizes;
+
+/// The address for members whose own network opens TLS: what is spoken there is TLS with a certificate that their box accepts.
+pub struct Inspected {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Certificate and key.
+    pub tls: Arc<rustls::ServerConfig>,
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServiceError> {
+    TcpListener::bind(address).await.map_err(|source| ServiceError::Listen { address, source })
+}
 
 /// What a coordinator needs to serve one job.
 pub struct Service {
     /// Address to listen on.
     pub listen: SocketAddr,
+    /// The second address, for members whose own network opens TLS.
+    pub inspected: Option<Inspected>,
     /// The coordinator's own keys.
     pub identity: Arc<Identity>,
     /// Who belongs.
@@ -139,12 +155,14 @@ impl Service {
         folder: &Path,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServiceError> {
-        let Self { listen, identity, roster, plan, limits, disk, wait_for_start, observe } = self;
+        let Self { listen, inspected, identity, roster, plan, limits, disk, wait_for_start, observe } = self;
         let disk = Disk::new(folder, disk, &plan);
         let open_files = limits.raise_open_files();
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|source| ServiceError::Listen { address: listen, source })?;
+        let listener = bind(listen).await?;
+        let second = match inspected {
+            Some(Inspected { listen, tls }) => Some((bind(listen).await?, TlsAcceptor::from(tls))),
+            None => None,
+        };
         let tls = TlsAcceptor::from(Arc::new(pinning::server_config(&identity, roster.clone())?));
         let (traffic, gate) = (Arc::<Traffic>::default(), Gate::new(limits));
         let job = StoredJob { plan: plan.digest(), input: InputLayout::of_plan(plan.derived()) };
@@ -163,6 +181,7 @@ impl Service {
         };
         let (engine, handle, stopped) =
             Engine::start(identity, roster.clone(), plan.clone(), store, disk, shared)?;
+        let rules = Rules { roster: roster.clone(), plan: plan.digest() };
         tokio::spawn(forget(folder.to_owned(), plan));
         let address = listener.local_addr().unwrap_or(listen);
         tracing::info!(%address, open_files, "listening");
@@ -172,9 +191,7 @@ impl Service {
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let metrics = match observe.metrics {
             Some(address) => {
-                let listener = TcpListener::bind(address)
-                    .await
-                    .map_err(|source| ServiceError::Listen { address, source })?;
+                let listener = bind(address).await?;
                 tracing::info!(address = %listener.local_addr().unwrap_or(address), "metrics");
                 Some(tokio::spawn(observe::http::serve(listener, handle.clone())))
             }
@@ -187,7 +204,17 @@ impl Service {
             .add_service(health)
             .add_service(reflection)
             .prepare();
-        let door = Door { tls, roster, gate: gate.clone(), routes, traffic };
+        let door = Door { tls, by: By::Key(roster), gate: gate.clone(), routes, traffic };
+        let second = second.map(|(listener, tls)| {
+            let address = listener.local_addr().ok().map(tracing::field::display);
+            tracing::warn!(address, "open for members whose own network opens TLS");
+            let door = Door { tls, by: By::Challenge(rules), ..door.clone() };
+            let mut draining = gate.draining();
+            tokio::spawn(async move {
+                let mut all_ended = listener::accept(listener, door, stopping(&mut draining)).await;
+                all_ended.recv().await;
+            })
+        });
         let mut failed = None;
         let ended = async {
             tokio::select! {
@@ -199,7 +226,13 @@ impl Service {
         tracing::info!(connections = gate.connections(), "draining: no new connections, calls may end");
         gate.drain();
         engine.stop();
-        if timeout(seconds(limits.drain_s), all_ended.recv()).await.is_err() {
+        let drained = async {
+            all_ended.recv().await;
+            if let Some(second) = second {
+                drop(second.await);
+            }
+        };
+        if timeout(seconds(limits.drain_s), drained).await.is_err() {
             tracing::warn!(connections = gate.connections(), "these did not end in time and are cut");
             gate.close();
         }

@@ -20,6 +20,8 @@ pub(super) mod code {
     pub(in crate::service) const STRANGER_REPLACED: &str = "stranger-replaced";
     /// What came first is not TLS, or the TLS handshake failed: no key, or one that the roster does not list.
     pub(in crate::service) const HANDSHAKE_BAD: &str = "handshake-bad";
+    /// A call on the port for inspected connections, without a signature over that connection's challenge.
+    pub(in crate::service) const CHALLENGE_BAD: &str = "challenge-bad";
     /// What came first inside TLS is not HTTP/2.
     pub(in crate::service) const NOT_HTTP2: &str = "not-http2";
     /// A party's oldest connection, when it opened one too many.

@@ -17,6 +17,7 @@ mod dead;
 mod disk;
 mod drain;
 mod garbage;
+mod inspected;
 mod nothing_else;
 mod operate;
 mod parties;

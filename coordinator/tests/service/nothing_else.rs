@@ -28,7 +28,7 @@ const SHAPE: Shape = Shape {
 
 /// Of one member: online, last seen, step, version, clock, bytes, disconnects, refusal code; and what the coordinator and
 /// operators decided about it.
-const MEMBER: [&str; 17] = [
+const MEMBER: [&str; 18] = [
     "id",
     "view",
     "online",
@@ -37,6 +37,7 @@ const MEMBER: [&str; 17] = [
     "last_seen_ms",
     "step",
     "software",
+    "protocol_version",
     "clock_skew_ms",
     "bytes_in",
     "bytes_out",

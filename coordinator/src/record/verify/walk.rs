@@ -151,7 +151,7 @@ impl Walk<'_> {
             (What::Released(_), Some(_)) if returned => true,
             (What::Released(_), Some(steps)) => steps == 1 || first,
             (What::Failed { .. }, Some(steps)) => steps <= 1 || first,
-            (What::Act(_) | What::Checkpoint(_), Some(steps)) => steps <= 1 || first,
+            (What::Act(_), Some(steps)) => steps <= 1 || first,
             (_, None) => false,
         };
         // An act while an attempt is running sees its debit before its end is logged.
@@ -176,7 +176,6 @@ impl Walk<'_> {
                 self.announced(&what, entry, announcement.as_ref())
             }
             What::Act(act) => self.acted(&what, act),
-            What::Checkpoint(_) => Ok(()),
             What::Resumed(_) => {
                 self.walked.resumed = true;
                 Ok(())
