@@ -86,7 +86,8 @@ mod tests {
         roster.operators.push(party(&"ada".parse().unwrap(), 50));
         let version = testing::version(&roster, &ALL);
         let roster =
-            chain::verify(&[version.clone()], &testing::pin(&version), &Revocations::default()).unwrap();
+            chain::verify(std::slice::from_ref(&version), &testing::pin(&version), &Revocations::default())
+                .unwrap();
         let listed = roster.document().organizations[0].clone();
         let (id, today) = (listed.id.clone(), listed.valid_until);
         let own = (1..60).map(key).find(|key| key.verifying_key() == listed.signing_key).unwrap();
