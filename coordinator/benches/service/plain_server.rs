@@ -29,8 +29,8 @@ use consilium_proto::{
     release::{apply_sum, initial_state, sign_head},
     roster::Caller,
     wire::{
-        ClientMessage, CoordinatorMessage, ReleaseHead, ReleasePart, Released, ReleasesRequest,
-        RestoreReceipt, UploadPart, UploadReceipt, UploadWanted, Welcome,
+        ChallengeReply, ChallengeRequest, ClientMessage, CoordinatorMessage, ReleaseHead, ReleasePart,
+        Released, ReleasesRequest, RestoreReceipt, UploadPart, UploadReceipt, UploadWanted, Welcome,
         aggregation_server::{Aggregation, AggregationServer},
         coordinator_message::Kind,
     },
@@ -229,6 +229,10 @@ type Stream_<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl Aggregation for Plain {
     type SessionStream = Stream_<CoordinatorMessage>;
     type ReleasesStream = Stream_<ReleasePart>;
+
+    async fn challenge(&self, _: Request<ChallengeRequest>) -> Result<Response<ChallengeReply>, Status> {
+        Err(Status::unimplemented("callers are known by their keys"))
+    }
 
     async fn session(
         &self,
