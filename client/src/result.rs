@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `adapter/` | the LoRA factors as a PEFT folder for the bare encoder; absent if the plan trains the head alone |
-//! | `head.safetensors` | the classifier head; absent, as `labels.txt`, if the next token is learned |
+//! | `head.safetensors` | the classifier head; absent, as `labels.txt`, if the next token is learned, and where heads stay at home |
 //! | `tensors.safetensors` | instead of these two, where the model is one that only an organization's own trainer knows: every tensor, by its name in the plan |
 //! | `labels.txt` | the labels, one a line, in the order of the head's rows |
 //! | `mlbom.cdx.json` | the same facts for tools: a CycloneDX machine-learning bill of materials |
@@ -31,7 +31,11 @@ use crate::{
     files::{self, FileError},
     ledger::{Debit, Spent},
     model::{AdapterTensors, MAX_WEIGHTS_BYTES},
-    trainer::external::{SeenTrainer, read_seen},
+    trainer::{
+        Home,
+        external::{SeenTrainer, read_seen},
+        home::HEAD_AT_HOME,
+    },
 };
 
 /// The PEFT folder inside a result folder.
@@ -61,6 +65,9 @@ pub enum ResultError {
     /// The config names no model, or one that only a trainer outside the client can run.
     #[error(transparent)]
     Config(Box<ConfigError>),
+    /// Nothing stays at home.
+    #[error("the plan shares everything: no head stays at home; leave --with-local out")]
+    AllShared,
     /// No adapter where one was expected.
     #[error(
         "{}: neither a PEFT folder (with adapter_config.json) nor a result folder (with adapter/); correct the path",
@@ -103,9 +110,12 @@ pub fn write_files(folder: &Path, loaded: &Loaded, values: &AdapterTensors) -> R
             if plan.task.kind == TaskKind::NextToken {
                 return Ok(());
             }
-            export::write_head(&folder.join(HEAD), config, &spec, values)?;
+            // A released adapter has no head where heads stay at home; a baseline that was trained here has.
+            if plan.adapter.local.is_empty() || values.values("head.weight").is_some() {
+                export::write_head(&folder.join(HEAD), config, &spec, values)?;
+            }
         }
-        None => export::write_plain(&folder.join(TENSORS), &plan.adapter.tensors, values)?,
+        None => export::write_plain(&folder.join(TENSORS), &plan.adapter.tensors, values, None)?,
     }
     let labels: String = plan.task.labels.iter().map(|label| format!("{label}\n")).collect();
     files::write_atomic(&folder.join(LABELS), labels.as_bytes())?;
@@ -171,7 +181,20 @@ fn promised(loaded: &Loaded, epsilon: f64) -> f64 {
     }
 }
 
-/// Reads an adapter back: `adapter` is a PEFT folder or a result folder, `head` the head's file if it is not beside it.
+/// Writes the head that stays at home into `folder`, marked as not private: for this organization's own use. It stands in no manifest.
+///
+/// # Errors
+///
+/// [`ResultError::AllShared`]; files.
+pub fn write_local(folder: &Path, loaded: &Loaded) -> Result<PathBuf, ResultError> {
+    let home = Home::open(&loaded.plan, &loaded.config.job_folder(&loaded.plan), false)?;
+    let path = folder.join(HEAD_AT_HOME);
+    home.ok_or(ResultError::AllShared)?.write(&path)?;
+    Ok(path)
+}
+
+/// Reads an adapter back: `adapter` is a PEFT folder or a result folder, `head` the head's file if it is not beside it (where heads stay
+/// at home, the one in this client's state).
 ///
 /// # Errors
 ///
@@ -193,7 +216,11 @@ pub fn read_files(
     };
     let head = match spec.task {
         TaskKind::NextToken => AdapterTensors::new(),
-        _ => export::read_head(head.unwrap_or(&beside), config, &spec)?,
+        _ => match Home::open(&loaded.plan, &loaded.config.job_folder(&loaded.plan), false)? {
+            // This organization's own.
+            Some(home) if head.is_none() && !beside.is_file() => home.values().clone(),
+            _ => export::read_head(head.unwrap_or(&beside), config, &spec)?,
+        },
     };
     let factors = match head_only {
         true => AdapterTensors::new(),
@@ -229,6 +256,9 @@ pub struct Manifest {
     pub data: Vec<DataDeclaration>,
     /// The base model.
     pub model: ModelEntry,
+    /// Tensors that stay at every organization and are not part of the result.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub local: Vec<String>,
     /// SHA-256 of every file of the result, by path.
     pub files: Vec<FileEntry>,
     /// What it cost.
@@ -344,6 +374,7 @@ impl Manifest {
                 tokenizer: plan.model.tokenizer.to_string(),
                 weights: plan.model.weights.to_string(),
             },
+            local: plan.adapter.local.clone(),
             files,
             privacy: PrivacyEntry {
                 view: format!("the privacy ledger of {organization}"),

@@ -289,6 +289,7 @@ fn plan(roster: Digest, shape: &Shape) -> Plan {
             target_modules: ["query", "value"].into(),
             layers: Some(vec![1]),
             dropout: 0.0,
+            local: Vec::new(),
             start: None,
             seed: Digest([7; 32]),
             tensors,

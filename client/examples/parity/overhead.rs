@@ -164,6 +164,7 @@ fn plan(lot: f64) -> Result<(VerifiedPlan, String), Failure> {
             target_modules: TargetModules::default(),
             layers: None,
             dropout: 0.0,
+            local: Vec::new(),
             start: None,
             seed: Digest([7; 32]),
             tensors: vec![Tensor {

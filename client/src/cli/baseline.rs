@@ -60,7 +60,10 @@ impl Baseline {
             TorchModel::load(loaded.model()?, trainer_spec(loaded.plan.document(), &loaded.config.training))?;
         let mut prepared = model.prepare(&data)?;
         // The job's own start, so that only the data and the noise differ.
-        let start = adapter_tensors_of(&initial_state(&loaded.plan).map_err(Failure::local)?);
+        let mut start = adapter_tensors_of(&initial_state(&loaded.plan).map_err(Failure::local)?);
+        for (name, values) in loaded.plan.initial_local().map_err(Failure::local)? {
+            start.insert(name, values);
+        }
         let (epochs, lot) = (self.epochs, self.lot);
         let recipe = LocalRecipe { epochs, lot, learning_rate: self.learning_rate, seed: self.seed };
         let (mut losses, mut steps, mut sum) = (Vec::new(), 0, 0.0);

@@ -21,6 +21,10 @@ pub(crate) struct Export {
     /// Folder for the result; files of an earlier export in it are replaced.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Also write the head that stays at home, as `head.local.safetensors`. It has learned from your records without noise: it is yours,
+    /// it is not private, and it is not part of the signed result.
+    #[arg(long)]
+    with_local: bool,
     /// Print the manifest as JSON.
     #[arg(long)]
     json: bool,
@@ -30,6 +34,7 @@ impl Export {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let loaded = Loaded::load(&self.config, today())?;
         let manifest = write(&loaded, &self.out)?;
+        let local = self.with_local.then(|| result::write_local(&self.out, &loaded)).transpose()?;
         if self.json {
             return output::print_json(&manifest);
         }
@@ -38,9 +43,17 @@ impl Export {
             PrivacyUnit::None => output::red("NO PRIVACY: this adapter was trained without noise") + "\n",
             _ => String::new(),
         };
+        let own = match (local, manifest.local.is_empty()) {
+            (Some(path), _) => {
+                output::red(&format!("NOT PRIVATE: {}", path.display()))
+                    + " has learned from your records without noise; do not hand it on\n"
+            }
+            (None, false) => "the head stays at home: --with-local writes it for your own use\n".to_owned(),
+            (None, true) => String::new(),
+        };
         output::print(&format!(
             "{}: the adapter of job {} after round {}\n{red}in {}: ε = {} against the coordinator with the tolerated \
-             colluders, {} against everybody else, δ = {:e}, {} debits\nsigned by {}: {}\n",
+             colluders, {} against everybody else, δ = {:e}, {} debits\n{own}signed by {}: {}\n",
             self.out.display(),
             manifest.job,
             manifest.round,

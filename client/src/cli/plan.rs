@@ -137,7 +137,7 @@ impl Rehearse {
             None => (1, consilium_proto::release::initial_state(&plan).map_err(Failure::refused)?),
         };
         let ledger = open_ledger(&config)?;
-        let mut trainer = trainer(&config, &policy, &identity, &plan, model.as_ref())?;
+        let mut trainer = trainer(&config, &policy, &identity, &plan, model.as_ref(), false)?;
         let rng = &mut UnwrapErr(SysRng);
         let update = encode_lot(&plan, trainer.as_mut(), &adapter, rng).map_err(|failed| {
             Failure::local(format!(

@@ -288,6 +288,14 @@ impl Config {
     ///
     /// [`ConfigError::Model`], [`ConfigError::OtherModel`], [`ConfigError::Tensors`].
     pub fn open_model(&self, plan: &VerifiedPlan) -> Result<Option<ModelFolder>, ConfigError> {
+        if self.is_external() && !plan.document().adapter.local.is_empty() {
+            return Err(ConfigError::Value {
+                field: "training.trainer",
+                value: "external".into(),
+                rule: "the plan keeps heads at home (adapter.local), which the built-in trainer alone does: a trainer of your own can keep \
+                       whatever it likes without the plan's leave",
+            });
+        }
         let Some(folder) = &self.model else { return Ok(None) };
         if !self.is_external() {
             return self.open_known_model(folder, plan).map(Some);

@@ -17,7 +17,7 @@ pub fn write_head(
 ) -> Result<(), ExportError> {
     let all = adapter_tensors(config, spec)?;
     values.check(&all)?;
-    write_tensors(path, &of_head(&all), values, false, None)
+    write_tensors(path, &of_head(&all), values, None, None)
 }
 
 /// Reads a head, checked against the plan.

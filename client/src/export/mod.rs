@@ -75,29 +75,49 @@ pub enum ExportError {
     },
 }
 
-/// Writes every tensor of a plan whose model is not known here.
+/// Writes the listed tensors by their names in the plan, with one entry of metadata.
 ///
 /// # Errors
 /// Values that do not fit the plan, or a file that cannot be written.
-pub fn write_plain(path: &Path, tensors: &[Tensor], values: &AdapterTensors) -> Result<(), ExportError> {
-    let tensors: Vec<AdapterTensor> = (tensors.iter())
-        .map(|tensor| AdapterTensor {
-            name: tensor.name.clone(),
-            shape: tensor.shape.iter().map(|&axis| axis as usize).collect(),
-            // Means nothing here.
-            kind: TensorKind::HeadWeight,
-        })
-        .collect();
+pub fn write_plain(
+    path: &Path,
+    tensors: &[Tensor],
+    values: &AdapterTensors,
+    note: Option<(&str, &str)>,
+) -> Result<(), ExportError> {
+    let tensors: Vec<AdapterTensor> = tensors.iter().map(plain).collect();
     values.check(&tensors)?;
-    write_tensors(path, &tensors.iter().collect::<Vec<_>>(), values, false, None)
+    write_tensors(path, &tensors.iter().collect::<Vec<_>>(), values, note, None)
 }
 
-/// Writes the named tensors as f32 safetensors; with `torch`, marked as PyTorch's, with `base`, naming the base model's weights.
+/// Reads what [`write_plain`] wrote.
+///
+/// # Errors
+/// A file that contradicts itself or the list, or holds a value that is not finite.
+pub fn read_plain(path: &Path, tensors: &[Tensor]) -> Result<AdapterTensors, ExportError> {
+    let tensors: Vec<AdapterTensor> = tensors.iter().map(plain).collect();
+    read_tensors(path, &tensors.iter().collect::<Vec<_>>(), None)
+}
+
+/// Of a model that is not known here.
+fn plain(tensor: &Tensor) -> AdapterTensor {
+    AdapterTensor {
+        name: tensor.name.clone(),
+        shape: tensor.shape.iter().map(|&axis| axis as usize).collect(),
+        // Means nothing here.
+        kind: TensorKind::HeadWeight,
+    }
+}
+
+/// Metadata of PyTorch's own files.
+const TORCH: (&str, &str) = ("format", "pt");
+
+/// Writes the named tensors as f32 safetensors, with one entry of metadata; with `base`, naming the base model's weights.
 fn write_tensors(
     path: &Path,
     tensors: &[&AdapterTensor],
     values: &AdapterTensors,
-    torch: bool,
+    note: Option<(&str, &str)>,
     base: Option<[u8; 32]>,
 ) -> Result<(), ExportError> {
     let malformed = |problem: String| ExportError::Malformed { file: path.to_path_buf(), problem };
@@ -112,11 +132,8 @@ fn write_tensors(
             .map_err(|error| malformed(format!("tensor `{}`: {error}", tensor.name)))?;
         views.push((tensor.name.as_str(), view));
     }
-    let metadata = |entries: &[(&str, &str)]| {
-        entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<HashMap<_, _>>()
-    };
-    let pt = torch.then(|| metadata(&[("format", "pt")]));
-    let mut file = safetensors::serialize(views, pt).map_err(|error| malformed(error.to_string()))?;
+    let note = note.map(|(key, value)| HashMap::from([(key.to_owned(), value.to_owned())]));
+    let mut file = safetensors::serialize(views, note).map_err(|error| malformed(error.to_string()))?;
     if let Some(base) = base {
         name_base(&mut file, base).ok_or_else(|| malformed("cannot name the base model".to_owned()))?;
     }

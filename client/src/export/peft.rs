@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ExportError, read_tensors, write_tensors};
+use super::{ExportError, TORCH, read_tensors, write_tensors};
 use crate::files::write_atomic;
 use crate::model::adapter::meant;
 use crate::model::{
@@ -31,7 +31,7 @@ const PEFT_VERSION: &str = "0.21.2";
 /// Largest `adapter_config.json` that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
-/// Writes the LoRA factors among `values` into `folder`, which is made if need be. `base_model` is the name or path by which a
+/// Writes the LoRA factors among `values`, which may hold the head too, into `folder`, which is made if need be. `base_model` is the name or path by which a
 /// reader finds the base model; it is written down and not looked at. `base` is the digest of its weights.
 ///
 /// # Errors
@@ -48,12 +48,14 @@ pub fn write_peft_folder(
         return Err(ExportError::NoAdapter);
     }
     let all = adapter_tensors(config, spec)?;
-    values.check(&all)?;
+    // A head that stays at home is not among them.
+    let given = |tensor: &&AdapterTensor| is_factor(tensor) || values.values(&tensor.name).is_some();
+    values.check(&all.iter().filter(given).cloned().collect::<Vec<_>>())?;
     fs::create_dir_all(folder).map_err(|error| ExportError::Malformed {
         file: folder.to_path_buf(),
         problem: format!("cannot be made: {error}"),
     })?;
-    write_tensors(&folder.join(ADAPTER_MODEL), &factors(&all), values, true, base)?;
+    write_tensors(&folder.join(ADAPTER_MODEL), &factors(&all), values, Some(TORCH), base)?;
     let path = folder.join(ADAPTER_CONFIG);
     let text = serde_json::to_string_pretty(&describe(base_model, config, spec))
         .map_err(|error| ExportError::Malformed { file: path.clone(), problem: error.to_string() })?;
@@ -107,7 +109,11 @@ pub fn described(folder: &Path, config: &ModelConfig) -> Result<AdapterSpec, Exp
 }
 
 fn factors(all: &[AdapterTensor]) -> Vec<&AdapterTensor> {
-    all.iter().filter(|tensor| matches!(tensor.kind, TensorKind::A { .. } | TensorKind::B { .. })).collect()
+    all.iter().filter(is_factor).collect()
+}
+
+fn is_factor(tensor: &&AdapterTensor) -> bool {
+    matches!(tensor.kind, TensorKind::A { .. } | TensorKind::B { .. })
 }
 
 /// Keys in alphabetical order, as `peft` sorts them.

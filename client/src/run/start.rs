@@ -29,7 +29,9 @@ use crate::{
     policy::Policy,
     recover::behind_journal,
     session::{Event, Recorded, Session, Start, restored},
-    trainer::{Consenting, ExternalTrainer, TorchTrainer, TrainError, Trainer, external::Setup},
+    trainer::{
+        Consenting, ExternalTrainer, Home, Personal, TorchTrainer, TrainError, Trainer, external::Setup,
+    },
 };
 
 const JOURNAL: &str = "session.jsonl";
@@ -98,7 +100,7 @@ impl Client {
             journal.append(&[Event::Restored { lost: lost.clone() }])?;
             return Err(StartError::Restored(restored(&lost)));
         }
-        let trainer = trainer(&config, &policy, &identity, &plan, model.as_ref())?;
+        let trainer = trainer(&config, &policy, &identity, &plan, model.as_ref(), true)?;
         let route = config.route()?;
         let destination = Destination {
             coordinator: config.coordinator.clone(),
@@ -151,7 +153,7 @@ impl Client {
 }
 
 /// The trainer: the built-in one over the records (and the test set, if this organization evaluates), or the way to one outside
-/// the client.
+/// the client. Without `keeps`, a head that stays at home learns nothing from it: a rehearsal leaves no trace.
 ///
 /// # Errors
 ///
@@ -162,6 +164,7 @@ pub fn trainer(
     identity: &Identity,
     plan: &Arc<VerifiedPlan>,
     model: Option<&ModelFolder>,
+    keeps: bool,
 ) -> Result<Box<dyn Trainer>, StartError> {
     let document = plan.document();
     let check = |patients: &Dataset| {
@@ -196,7 +199,11 @@ pub fn trainer(
     };
     let spec = trainer_spec(document, &config.training);
     let trainer = TorchTrainer::new(model.ok_or(ConfigError::NoModel)?, spec, &records, test.as_ref())?;
-    Ok(consenting(trainer, config, &records))
+    let home = Home::open(plan, &config.job_folder(plan), keeps).map_err(TrainError::AtHome)?;
+    Ok(match home {
+        Some(home) => consenting(Personal::new(trainer, home, plan), config, &records),
+        None => consenting(trainer, config, &records),
+    })
 }
 
 fn consenting<T: Trainer + 'static>(trainer: T, config: &Config, data: &Dataset) -> Box<dyn Trainer> {

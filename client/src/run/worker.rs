@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::lot::{LotFailed, encode_lot, tensors};
 use crate::{
     session::Input,
-    trainer::{Attempt, Trainer},
+    trainer::{Attempt, Trainer, home::tells_scores},
 };
 
 /// In the place of a ticket: nothing is wanted any more, the process ends.
@@ -158,6 +158,15 @@ impl Core {
     }
 
     fn evaluate(&mut self, round: u32, adapter: &AdapterState) -> Option<wire::Evaluation> {
+        if !tells_scores(&self.plan) {
+            tracing::warn!(
+                round,
+                event = "evaluation-at-home",
+                "not told: the head that stays at home has learned from records without noise, and so would its score; \
+                 consilium-client evaluate shows it here"
+            );
+            return Some(wire::Evaluation { round, loss: f32::NAN, ..Default::default() });
+        }
         tracing::info!(round, event = "evaluate-began");
         let most = self.plan.document().evaluation.max_examples as usize;
         let result = self.trainer.evaluate(&tensors(adapter), Some(most));

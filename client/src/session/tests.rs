@@ -191,6 +191,7 @@ fn plan(roster: &VerifiedRoster, epsilon: f64) -> Plan {
             rslora: false,
             target_modules: TargetModules::default(),
             dropout: 0.0,
+            local: Vec::new(),
             start: None,
             layers: None,
             seed: nothing,

@@ -1,7 +1,7 @@
 //! What can go wrong while training; each message names the cause and the cure.
 
 use super::{Device, external::ExternalError};
-use crate::{data::OptOutError, model::ModelError};
+use crate::{data::OptOutError, export::ExportError, model::ModelError};
 
 /// Why a lot or an evaluation did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,9 @@ pub enum TrainError {
     /// The list of who has opted out.
     #[error(transparent)]
     OptOut(#[from] OptOutError),
+    /// The head that stays at home could not be kept.
+    #[error("the head that stays at home cannot be kept: {0}")]
+    AtHome(ExportError),
     /// A patient that the data set does not have.
     #[error("patient {patient} does not exist; the data set has {patients}")]
     NoSuchPatient {

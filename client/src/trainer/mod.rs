@@ -26,6 +26,7 @@ mod batches;
 mod consent;
 mod error;
 pub mod external;
+pub mod home;
 mod spec;
 
 #[cfg(feature = "torch")]
@@ -34,6 +35,7 @@ mod torch;
 pub use consent::Consenting;
 pub use error::TrainError;
 pub use external::ExternalTrainer;
+pub use home::{Home, Personal};
 pub use spec::{
     Attempt, Base, ClippedSum, Device, Evaluation, LabelScore, LocalRecipe, OwnDelta, PatientGradient,
     Trained, Trainer, TrainerSpec,

@@ -282,6 +282,7 @@ pub fn plan(job: &str) -> Plan {
             rslora: false,
             target_modules: ["query", "value"].into(),
             dropout: 0.0,
+            local: Vec::new(),
             start: None,
             layers: Some(vec![1]),
             seed: Digest([7; 32]),

@@ -133,6 +133,7 @@ fn documents(
             target_modules: TargetModules::default(),
             layers: None,
             dropout: 0.0,
+            local: Vec::new(),
             start: None,
             seed: nothing,
             tensors: vec![tensor("head.bias", vec![2]), tensor("head.weight", vec![2, 3])],

@@ -69,6 +69,7 @@ fn good() -> Plan {
             target_modules: TargetModules::default(),
             layers: None,
             dropout: 0.0,
+            local: Vec::new(),
             start: None,
             seed: nothing,
             tensors: vec![tensor("head.bias", vec![2]), tensor("head.weight", vec![2, 384])],

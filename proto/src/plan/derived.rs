@@ -11,7 +11,7 @@ use consilium_crypto::{
 };
 
 use super::{
-    Hours, Optimizer, Plan, PlanError, PrivacyUnit, common_window,
+    Hours, Optimizer, Plan, PlanError, PrivacyUnit, Tensor, common_window,
     hours::DAY,
     learning, rule,
     sections::turn,
@@ -269,18 +269,21 @@ fn cohort(plan: &Plan) -> Result<(u32, u32), PlanError> {
     Ok((threshold, honest))
 }
 
-fn manifest(plan: &Plan) -> Result<Manifest, PlanError> {
-    let tensors = plan
-        .adapter
-        .tensors
-        .iter()
+/// The manifest's entries for the plan's.
+pub(super) fn listed<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Vec<TensorSpec> {
+    tensors
         .map(|tensor| TensorSpec {
             name: tensor.name.clone(),
             shape: tensor.shape.clone(),
             init: if tensor.bound == 0.0 { Init::Zeros } else { Init::Uniform { bound: tensor.bound } },
             trained: tensor.trained,
         })
-        .collect();
+        .collect()
+}
+
+/// Of what is shared: that alone is summed, released and compared.
+fn manifest(plan: &Plan) -> Result<Manifest, PlanError> {
+    let tensors = listed(plan.adapter.shared());
     rule((1..=4096).contains(&plan.adapter.rank), "adapter.rank", &plan.adapter.rank, || {
         "it must be 1 to 4096".into()
     })?;

@@ -18,7 +18,8 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
     })?;
     targets(plan)?;
     mode(plan)?;
-    dropout(plan)
+    dropout(plan)?;
+    local(plan)
 }
 
 fn labels(plan: &Plan) -> Result<(), PlanError> {
@@ -104,4 +105,36 @@ fn dropout(plan: &Plan) -> Result<(), PlanError> {
             }
         )
     })
+}
+
+/// What stays at home must be something, must leave something to share, and must not undermine a promise to patients.
+fn local(plan: &Plan) -> Result<(), PlanError> {
+    let (adapter, unit) = (&plan.adapter, plan.privacy.unit);
+    if adapter.local.is_empty() {
+        return Ok(());
+    }
+    let shown = format!("{:?}", adapter.local);
+    let refuse = |holds, why: &str| rule(holds, "adapter.local", &shown, || why.into());
+    let patients = matches!(unit, PrivacyUnit::Patient | PrivacyUnit::PatientLocal);
+    rule(!patients, "adapter.local", &shown, || {
+        format!(
+            "the unit \"{unit}\" promises that one patient moves a sum by no more than the clip. A head that stays at home learns from \
+             records without noise, and all patients' gradients of what is shared are computed through it: one patient would move \
+             all of them, and ε would be a false promise. Leave local out (the head is then trained under the same noise), or protect \
+             organizations: unit = \"organization\""
+        )
+    })?;
+    refuse(adapter.local == ["head"], "the head alone can stay at home: write [\"head\"], or leave it out")?;
+    let trained = |tensor: &&super::Tensor| tensor.trained;
+    let heads =
+        adapter.tensors.iter().filter(trained).filter(|tensor| adapter.is_local(&tensor.name)).count();
+    refuse(heads > 0, "no trained tensor's name begins with head.: there is nothing to keep at home")?;
+    refuse(
+        adapter.shared().any(|tensor| tensor.trained),
+        "nothing would be left to share: name target_modules",
+    )?;
+    refuse(
+        adapter.start.is_none(),
+        "a job that goes on from an adapter takes its head too: leave start or local out",
+    )
 }

@@ -91,3 +91,38 @@ fn several_labels_weights_and_the_next_token_are_plans() {
     plan.derive().unwrap();
     assert_eq!(Plan::parse(&plan.to_text().unwrap()).unwrap().0, plan);
 }
+
+#[test]
+fn a_head_at_home_is_in_no_update_and_only_where_no_patient_was_promised_anything() {
+    let with = |unit, local: &str| {
+        let mut plan = super::tests::plan(unit);
+        let (name, shape) = ("base_model.model.query.lora_B.weight".into(), vec![4, 2]);
+        plan.adapter.tensors.insert(0, Tensor { name, shape, bound: 0.0, trained: true });
+        plan.adapter.local = vec![local.into()];
+        plan
+    };
+    let refused = |plan: &Plan| match plan.derive().unwrap_err() {
+        PlanError::Rule { field: "adapter.local", rule, .. } => rule,
+        other => panic!("{other}"),
+    };
+    for unit in [PrivacyUnit::Patient, PrivacyUnit::PatientLocal] {
+        assert!(refused(&with(unit, "head")).contains("one patient would move all of them"), "{unit}");
+    }
+    for unit in [PrivacyUnit::Organization, PrivacyUnit::None] {
+        let plan = with(unit, "head");
+        let derived = plan.derive().unwrap();
+        assert_eq!((derived.manifest.dimension(), derived.vector_len), (8, 10), "{unit}");
+        assert!(derived.manifest.tensors().iter().all(|tensor| !tensor.name.starts_with("head.")));
+        assert_eq!(Plan::parse(&plan.to_text().unwrap()).unwrap().0, plan);
+        assert!(refused(&with(unit, "base_model")).contains("the head alone"));
+        let mut alone = with(unit, "head");
+        alone.adapter.tensors.remove(0);
+        assert!(refused(&alone).contains("nothing would be left to share"));
+        let mut headless = with(unit, "head");
+        headless.adapter.tensors.truncate(1);
+        assert!(refused(&headless).contains("nothing to keep at home"));
+        let mut begun = with(unit, "head");
+        begun.adapter.start = Some(Digest([1; 32]));
+        assert!(refused(&begun).contains("leave start or local out"));
+    }
+}

@@ -176,7 +176,7 @@ impl Plan {
 
     fn cure_encoding(&mut self) -> Option<()> {
         let p = &self.privacy;
-        let dimension: f64 = (self.adapter.tensors.iter().filter(|tensor| tensor.trained))
+        let dimension: f64 = (self.adapter.shared().filter(|tensor| tensor.trained))
             .map(|tensor| tensor.shape.iter().map(|&axis| f64::from(axis)).product::<f64>())
             .sum();
         let least = (4.0 * dimension.sqrt() / p.clip).log2().ceil().exp2();

@@ -119,9 +119,28 @@ pub struct Adapter {
     /// drawn. Tensors that it does not hold still do.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "text::optional_digest")]
     pub start: Option<Digest>,
-    /// Every tensor of the adapter, sorted by name.
+    /// What stays at home: `["head"]`, or nothing. Each organization then trains a head of its own that nobody else ever sees
+    /// (FedPer, arXiv 1912.00818), and the factors alone are summed. Only in units that do not protect single patients: such a head
+    /// learns from records without noise, and every gradient depends on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub local: Vec<String>,
+    /// Every tensor of the adapter, sorted by name; those that stay at home too.
     #[serde(rename = "tensor")]
     pub tensors: Vec<Tensor>,
+}
+
+impl Adapter {
+    /// Whether the tensor of this name stays at home.
+    pub fn is_local(&self, tensor: &str) -> bool {
+        self.local
+            .iter()
+            .any(|part| tensor.strip_prefix(part.as_str()).is_some_and(|rest| rest.starts_with('.')))
+    }
+
+    /// The tensors that everybody has alike: those of a release.
+    pub fn shared(&self) -> impl Iterator<Item = &Tensor> {
+        self.tensors.iter().filter(|tensor| !self.is_local(&tensor.name))
+    }
 }
 
 /// Which factors are trained and summed.

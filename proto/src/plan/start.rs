@@ -6,10 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use consilium_crypto::{digest::Digest, release::AdapterState};
+use consilium_crypto::{
+    digest::Digest,
+    release::{AdapterState, Manifest},
+};
 use safetensors::{SafeTensors, tensor::Dtype};
 
-use super::{PlanError, VerifiedPlan, rule};
+use super::{PlanError, VerifiedPlan, derived::listed, rule};
 
 /// Largest start that is read, bytes.
 pub const MAX_START_BYTES: u64 = 1 << 30;
@@ -45,6 +48,21 @@ impl VerifiedPlan {
             read(file, &self).or_else(|why| rule(false, FIELD, &named, || why).map(|()| Start::new()))?;
         self.start = Some(start.into());
         Ok(self)
+    }
+
+    /// What stays at home, as it starts: drawn from the plan's seed like the rest, and alike everywhere until the first step. Empty where
+    /// everything is shared.
+    ///
+    /// # Errors
+    ///
+    /// As for any list of tensors that cannot be laid out.
+    pub fn initial_local(&self) -> Result<Vec<(String, Vec<f32>)>, consilium_crypto::release::ReleaseError> {
+        let (derived, adapter) = (self.derived(), &self.document().adapter);
+        // All of them, so that each is drawn as if everything were shared.
+        let all = Manifest::new(listed(adapter.tensors.iter()))?;
+        let state = AdapterState::initial(&all, &adapter.seed.0, derived.optimizer)?;
+        let local = state.tensors().filter(|(tensor, _)| adapter.is_local(&tensor.name));
+        Ok(local.map(|(tensor, values)| (tensor.name.clone(), values.to_vec())).collect())
     }
 
     /// The adapter at the start of the job.

@@ -89,6 +89,7 @@ pub(crate) fn plan(unit: PrivacyUnit) -> Plan {
             target_modules: TargetModules::default(),
             layers: None,
             dropout: 0.0,
+            local: Vec::new(),
             start: None,
             seed: nothing,
             tensors: vec![tensor("head.bias", vec![2]), tensor("head.weight", vec![2, 3])],

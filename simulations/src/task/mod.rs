@@ -188,6 +188,7 @@ pub(crate) fn no_model(seeds: Seeds) -> (Model, Adapter) {
         target_modules: TargetModules::default(),
         layers: None,
         dropout: 0.0,
+        local: Vec::new(),
         start: None,
         seed: Digest(seeds.bytes("adapter", 0, 0)),
         tensors: Vec::new(),

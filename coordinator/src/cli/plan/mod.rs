@@ -221,7 +221,11 @@ impl Show {
             let shape: Vec<_> = tensor.shape.iter().map(u32::to_string).collect();
             let starts =
                 if tensor.bound == 0.0 { "at zero".to_owned() } else { format!("within ±{}", tensor.bound) };
-            let trained = if tensor.trained { "yes" } else { "frozen" };
+            let trained = match tensor.trained {
+                true if plan.adapter.is_local(&tensor.name) => "stays at home",
+                true => "yes",
+                false => "frozen",
+            };
             table.row([tensor.name.clone(), format!("[{}]", shape.join(", ")), starts, trained.to_owned()]);
         }
         write!(out, "{table}")?;

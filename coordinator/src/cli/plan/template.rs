@@ -151,6 +151,8 @@ struct AdapterPart {
     #[serde(default)]
     dropout: f64,
     start: Option<PathBuf>,
+    #[serde(default)]
+    local: Vec<String>,
     seed: Option<String>,
     /// Instead of what follows from modules: the tensors of a trainer of the organizations' own.
     #[serde(default, rename = "tensor")]

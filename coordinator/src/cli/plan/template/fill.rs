@@ -52,7 +52,7 @@ impl Template {
         let retries =
             Retries { max_attempts: self.retries.max_attempts.unwrap_or(2), reserve: self.retries.reserve };
         let mut privacy = self.privacy.fill(attempts_to_pay(self.rounds, &retries))?;
-        let trained = adapter.tensors.iter().filter(|tensor| tensor.trained);
+        let trained = adapter.shared().filter(|tensor| tensor.trained);
         let dimension = trained.map(|t| t.shape.iter().map(|&axis| f64::from(axis)).product::<f64>()).sum();
         fill_local(&mut privacy, dimension, cohort.organizations);
         let beta = self.encoding.rounding_beta;
@@ -244,6 +244,7 @@ impl AdapterPart {
             tensors.sort_by(|a, b| a.name.cmp(&b.name));
             return Ok(Adapter {
                 mode,
+                local: self.local,
                 // Numbers of modules that it has not.
                 rank: 1,
                 alpha: 1.0,
@@ -269,6 +270,18 @@ impl AdapterPart {
             mode,
         })?;
         let (rslora, layers, dropout) = (self.rslora, self.layers, self.dropout);
-        Ok(Adapter { mode, rank, alpha, rslora, target_modules, layers, dropout, seed, start: None, tensors })
+        Ok(Adapter {
+            mode,
+            rank,
+            alpha,
+            rslora,
+            target_modules,
+            layers,
+            dropout,
+            seed,
+            start: None,
+            local: self.local,
+            tensors,
+        })
     }
 }

@@ -77,6 +77,7 @@ A template with every field. Lines that begin with # show a default; unknown fie
   target_modules = ["query", "value"]   # or one pattern over whole names, as in peft; [] trains the head alone
   # layers = [4, 5]                # all
   # start = "result/adapter"       # a PEFT folder to go on from, and the head.safetensors beside it: drawn anew
+  # local = []                     # ["head"]: every organization trains a head of its own, and the factors alone are shared
   # dropout = 0.0                  # lora_dropout; not where patients are protected
   # seed = "…"                     # 64 hexadecimal digits, public: drawn
 
