@@ -16,7 +16,6 @@ import reference
 HERE = Path(__file__).resolve().parent
 # The demo's recipe on pooled data: what five organizations with shares of the noise add up to.
 DEMO = {"rounds": 60, "sampling_rate": 0.0, "clip": 1.0, "noise_multiplier": 1.82, "learning_rate": 0.02}
-LOT = 2048
 
 
 class Parity:
@@ -44,7 +43,7 @@ class Parity:
     # --- the client's side ---
 
     def job(self, layers, patients, rank=8, modules=("query", "value"), **changes):
-        recipe = {**DEMO, "rounds": self.arguments.rounds, "sampling_rate": LOT / len(self.rows)}
+        recipe = {**DEMO, "rounds": self.arguments.rounds, "sampling_rate": self.arguments.lot / len(self.rows)}
         return {
             "model": str(self.model), "data": str(self.data / "pooled.csv"), "test": str(self.data / "test.csv"),
             "labels": str(self.data / "labels.txt"),
@@ -140,7 +139,7 @@ class Parity:
         from opacus.accountants import PRVAccountant
 
         rows = []
-        for rate, noise, steps in ((0.01, 1.0, 1000), (LOT / len(self.rows), 1.82, 60), (0.05, 0.8, 200), (0.001, 0.6, 5000)):
+        for rate, noise, steps in ((0.01, 1.0, 1000), (self.arguments.lot / len(self.rows), 1.82, 60), (0.05, 0.8, 200), (0.001, 0.6, 5000)):
             accountant = PRVAccountant()
             accountant.history = [(noise, rate, steps)]
             theirs = accountant.get_epsilon(1e-5, eps_error=0.001)
@@ -184,6 +183,8 @@ class Parity:
         trainer = subprocess.Popen([sys.executable, HERE / "instant.py", self.out / "overhead.sock"])
         try:
             while not (self.out / "overhead.sock").exists():
+                if trainer.poll() is not None:
+                    sys.exit(f"the trainer of the overhead comparison ended with {trainer.returncode}")
                 time.sleep(0.05)
             parts = self.client("overhead", {**job, "repeats": 10})
         finally:
@@ -202,7 +203,7 @@ class Parity:
         theirs = [self.train(job, seed) for seed in job["seeds"]]
         mean = float(np.mean(theirs))
         return {"built_in": ours, "peft_opacus": theirs, "built_in_mean": float(np.mean(ours)), "peft_opacus_mean": mean,
-                "rounds": job["recipe"]["rounds"], "lot": LOT, "holds": min(ours) <= mean <= max(ours)}
+                "rounds": job["recipe"]["rounds"], "lot": self.arguments.lot, "holds": min(ours) <= mean <= max(ours)}
 
     def train(self, job, seed):
         """The same recipe with the same start: frozen states below the top layer computed once, as the client does."""
