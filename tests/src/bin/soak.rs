@@ -150,7 +150,7 @@ impl Soak {
             }
             if Instant::now() >= self.next_fault {
                 self.fault();
-                let (from, to) = if self.options.quick { (0.5, 2.5) } else { (1.0, 4.0) };
+                let (from, to) = if self.options.quick { (1.0, 4.0) } else { (2.0, 8.0) };
                 self.next_fault = Instant::now() + self.random.seconds(from, to);
             }
             sleep(Duration::from_millis(20));
