@@ -12,7 +12,7 @@ use consilium_client::{
     session::{Effect, Event, Held, Input, Recorded, Session, Start},
     trainer::Trainer,
 };
-use consilium_crypto::{digest::Digest, protocol::Protocol, release::AdapterState};
+use consilium_crypto::{digest::Digest, protocol::Protocol, release::AdapterState, ring::RingVector};
 use consilium_proto::{
     identity::Identity,
     ids::Id,
@@ -22,7 +22,8 @@ use consilium_proto::{
 };
 
 use crate::{
-    consortium::Consortium, coordinator_host::Surroundings, plain::protocol, scenario::Scenario, seeds::Seeds,
+    attack::Attacking, consortium::Consortium, coordinator_host::Surroundings, plain::protocol,
+    scenario::Scenario, seeds::Seeds,
 };
 
 /// What a turn asks the world for, in order.
@@ -90,6 +91,10 @@ pub struct ClientHost {
     forgetful: bool,
     deaths: BTreeSet<u64>,
     declined: Vec<(u32, u32, String)>,
+    /// By what it multiplies its updates, if it is corrupt.
+    factor: Option<i32>,
+    /// Whether its disk is gone when it comes back from its next death.
+    loses_disk: bool,
 }
 
 impl ClientHost {
@@ -127,7 +132,21 @@ impl ClientHost {
             forgetful: scenario.faults.forgetful.contains(&index),
             deaths: scenario.faults.clients.get(&index).cloned().unwrap_or_default(),
             declined: Vec::new(),
+            factor: None,
+            loses_disk: false,
         })
+    }
+
+    /// Makes it what an attack needs it to be.
+    pub(crate) fn corrupted(mut self, attacking: &Attacking) -> Self {
+        self.given.protocol = attacking.of_member(self.index, self.given.protocol.clone());
+        self.factor = attacking.factor(self.index);
+        self
+    }
+
+    /// Its disk is gone when it comes back from its next death.
+    pub(crate) fn lose_disk(&mut self) {
+        self.loses_disk = true;
     }
 
     /// Its id.
@@ -223,6 +242,11 @@ impl ClientHost {
         if self.forgetful {
             self.kept = None;
         }
+        if std::mem::take(&mut self.loses_disk) {
+            self.journal.clear();
+            self.debits.clear();
+            (self.kept, self.peers) = (None, None);
+        }
     }
 
     /// Hands an input to the machine and executes what comes out, in order.
@@ -315,7 +339,12 @@ impl ClientHost {
         let number = u64::from(round) << 32 | u64::from(attempt);
         let mut rng = self.given.seeds.rng("lot", self.index as u64, number);
         let update = encode_lot(&self.given.plan, self.trainer.as_mut(), &adapter, &mut rng);
+        let update = update.map(|update| match self.factor {
+            Some(factor) => scaled(&update, factor),
+            None => update,
+        });
         if let Ok(update) = &update {
+            around.watch.trains(self.index, (round, attempt), &adapter, update);
             around.watch.encoded(self.index, round, attempt, update);
         }
         Some(Input::Trained { round, attempt, update: update.map_err(|failed| failed.0) })
@@ -336,6 +365,12 @@ impl ClientHost {
             Err(_) => wire::Evaluation { round, loss: f32::NAN, ..Default::default() },
         })
     }
+}
+
+/// An update multiplied, in the ring.
+fn scaled(update: &RingVector, factor: i32) -> RingVector {
+    let values = update.values().iter().map(|value| value.wrapping_mul(factor as u32)).collect();
+    RingVector::reduced(update.width(), values)
 }
 
 fn lines<T: serde::de::DeserializeOwned>(lines: &[String]) -> Result<Vec<T>, String> {

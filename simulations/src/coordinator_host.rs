@@ -17,6 +17,7 @@ use consilium_proto::{
 };
 
 use crate::{
+    attack::Attacking,
     consortium::Consortium,
     disk::{Disk, unix_ms},
     log::Log,
@@ -76,6 +77,12 @@ impl CoordinatorHost {
             disk: Disk::default(),
             deaths: scenario.faults.coordinator.clone(),
         }
+    }
+
+    /// Makes it what an attack needs it to be.
+    pub(crate) fn corrupted(mut self, attacking: &Attacking) -> Self {
+        self.protocol = attacking.of_coordinator(self.protocol.clone());
+        self
     }
 
     /// The machine, while the process lives.

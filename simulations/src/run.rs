@@ -78,7 +78,10 @@ pub fn run(
         (None, Some(error)) => (error.end().unwrap_or(End::Stuck), Some(error.to_string())),
         (None, None) => (End::Stuck, None),
     };
+    let attack = world.attack()?;
+    let verdict = attack.as_ref().map(|attack| attack.verdict);
     let expected = end == scenario.expect.end
+        && (scenario.expect.attack.is_none() || scenario.expect.attack == verdict)
         && why.as_ref().map_or("", String::as_str).contains(&scenario.expect.because);
     let plan = &world.consortium().plan;
     let (plan_digest, dimension) = (plan.digest().to_string(), plan.derived().manifest.dimension());
@@ -95,6 +98,7 @@ pub fn run(
         },
         end,
         why,
+        attack,
         name: scenario.name.clone(),
         seed: scenario.seed,
         scenario_digest: scenario.digest().to_string(),

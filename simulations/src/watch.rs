@@ -4,10 +4,10 @@
 //! plain sum of what its survivors encoded. And it sees every word that leaves an organization, across its crashes:
 //! one word a step and attempt, one masked vector, one debit, and nothing at all before they were recorded.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use consilium_client::ledger::Debit;
-use consilium_crypto::{digest::Digest, ring::RingVector};
+use consilium_crypto::{digest::Digest, release::AdapterState, ring::RingVector};
 use consilium_proto::{
     ids::Id,
     plan::VerifiedPlan,
@@ -15,6 +15,8 @@ use consilium_proto::{
     wire::{self, client_message::Kind as Say},
 };
 use thiserror::Error;
+
+use crate::attack::{Seen, VICTIM};
 
 /// A promise that was broken. Finding one is what simulations are for.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -110,6 +112,8 @@ pub struct Watch {
     encoded: BTreeMap<(u32, u32, usize), Vec<u32>>,
     sums: u32,
     violations: Vec<Violation>,
+    /// What an attack is held against, where there is one.
+    seen: Option<Seen>,
 }
 
 const INPUT: u32 = 3;
@@ -124,6 +128,27 @@ impl Watch {
     /// Released sums that were compared.
     pub fn sums(&self) -> u32 {
         self.sums
+    }
+
+    /// Notes down what an attack is held against.
+    pub(crate) fn note(&mut self) {
+        self.seen = Some(Seen::default());
+    }
+
+    pub(crate) fn seen(&self) -> Option<&Seen> {
+        self.seen.as_ref()
+    }
+
+    pub(crate) fn trains(
+        &mut self,
+        organization: usize,
+        (round, attempt): (u32, u32),
+        adapter: &Arc<AdapterState>,
+        update: &RingVector,
+    ) {
+        if let Some(seen) = self.seen.as_mut().filter(|_| organization == VICTIM) {
+            seen.trains(round, attempt, adapter, update.values());
+        }
     }
 
     /// How many different words an organization said in a step.
@@ -160,6 +185,9 @@ impl Watch {
 
     pub(crate) fn uploads(&mut self, organization: usize, part: &wire::UploadPart) {
         let (round, attempt, index) = (part.round, part.attempt, part.index);
+        if let Some(seen) = self.seen.as_mut().filter(|_| organization == VICTIM) {
+            seen.uploads(part);
+        }
         let digest = Digest::of(&part.chunk);
         if *self.chunks.entry((organization, round, attempt, index)).or_insert(digest) != digest {
             self.violations.push(Violation::TwoVectors { organization, round, attempt, index });
@@ -183,6 +211,9 @@ impl Watch {
         sum: &[u8],
     ) {
         let (round, attempt) = (head.round, head.attempt);
+        if let (Some(seen), Ok(values)) = (&mut self.seen, unpack_sum(plan, sum)) {
+            seen.released(round, attempt, values);
+        }
         let mask = plan.derived().ring.mask();
         let mut plain = vec![0u32; plan.derived().vector_len];
         let mut complete = true;

@@ -15,7 +15,7 @@ use crate::{
     out::Folder,
     run::{Failure, Outcome, run},
     scenario::{
-        Scenario,
+        Scenario, Verdict,
         text::{BadText, Draft},
     },
 };
@@ -122,6 +122,10 @@ impl Run {
         };
         // Whoever read the output may have gone: not a failure.
         drop(writeln!(std::io::stdout(), "{text}"));
+        if let Some(attack) = &result.attack {
+            let verdict = if attack.verdict == Verdict::Succeeds { "succeeds" } else { "fails" };
+            eprintln!("consilium-sim: the attack {verdict}: {}", attack.words);
+        }
         if result.line.expected_end {
             return ExitCode::SUCCESS;
         }

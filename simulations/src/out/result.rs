@@ -32,6 +32,9 @@ pub struct Result {
     pub end: End,
     /// Why, where there is more to say.
     pub why: Option<String>,
+    /// What its attack came to, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attack: Option<crate::attack::Outcome>,
     /// The scenario's name.
     pub name: String,
     /// The seed.

@@ -81,6 +81,9 @@ impl Scenario {
             format!("it must be from r = ⌊({n} + {t_c})/2⌋ + 1 = {r} to n = {n}")
         })?;
         self.check_silent(n, m_min)?;
+        let aimless = self.attack.is_none() && self.expect.attack.is_some();
+        range(!aimless, "expect.attack", &"set", || "there is no attack to come to anything".into())?;
+        self.attack.as_ref().map_or(Ok(()), |attack| attack.check(self))?;
         self.check_numbers(n)
     }
 

@@ -3,6 +3,7 @@
 //! A scenario is a TOML file ([`text`]) of the tables below. Whatever it leaves out has the default that stands in the type's
 //! documentation; unknown fields are refused. Everything that is not written follows from the seed.
 
+mod attack;
 mod behaviour;
 mod check;
 mod faults;
@@ -13,6 +14,7 @@ pub mod text;
 use consilium_proto::plan::{self, Optimizer, PrivacyUnit};
 use serde::{Deserialize, Serialize};
 
+pub use attack::{Attack, Verdict};
 pub(crate) use behaviour::micros;
 pub use behaviour::{Clients, Cut, Network, Profile};
 pub use check::Refused;
@@ -59,6 +61,9 @@ pub struct Scenario {
     pub deadlines: Deadlines,
     /// What is measured beside the protocol.
     pub evaluation: Evaluation,
+    /// Who attacks, and how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attack: Option<Attack>,
     /// How this simulation should end.
     pub expect: Expect,
     /// What a sweep over this scenario varies.
@@ -213,6 +218,7 @@ impl Default for Scenario {
             faults: Faults::default(),
             deadlines: Deadlines::default(),
             evaluation: Evaluation::default(),
+            attack: None,
             expect: Expect::default(),
             sweep: Sweep::default(),
         }

@@ -158,6 +158,9 @@ impl Default for Alone {
 pub struct Expect {
     /// The end.
     pub end: End,
+    /// What should come of the attack, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attack: Option<super::Verdict>,
     /// Words that must occur in the reason, if there is one.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub because: String,

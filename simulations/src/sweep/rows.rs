@@ -39,6 +39,10 @@ pub fn runs(runs: &[(Planned, Left)]) -> Table {
         for field in ["virtual_seconds", "seconds", "cpu_seconds", "adapter_digest", "log_digest"] {
             add(field, of(field));
         }
+        if let Some(attack) = left.result.get("attack") {
+            flat("attack_", attack, &mut row);
+        }
+        let mut add = |name: &str, cell: Cell| row.push((name.to_owned(), cell));
         for field in ["plan_digest", "scenario_digest"] {
             add(field, of(field));
         }

@@ -79,6 +79,8 @@ struct Patient {
 
 /// Patients of the public test set.
 const TEST: u32 = 500;
+/// Patients whom nobody has, to hold an attack's guesses against.
+const OUTSIDERS: u32 = 200;
 
 impl Convex {
     /// The task of a seed, for organizations that have these records. `shift` is a feature shift's strength.
@@ -130,6 +132,22 @@ impl Task for Whole {
         Ok(Box::new(Organization::new(self.0.clone(), organization, records)))
     }
 
+    fn flipped(&self, organization: usize) -> Option<Box<dyn Trainer>> {
+        let records = self.0.dealt.own.get(organization).map_or(&[][..], |own| &own.train);
+        let own = Organization::new(self.0.clone(), organization, records);
+        Some(Box::new(Organization { flips: true, ..own }))
+    }
+
+    fn outsiders(&self) -> Option<Box<dyn Trainer>> {
+        // Numbers that were never dealt.
+        let first = u32::try_from(self.0.dealt.labels.len()).ok()?;
+        let labels = self.0.shape.labels;
+        let patient =
+            |number: u32| Patient { label: (number % labels) as usize, number: first.saturating_add(number) };
+        let own = Organization::new(self.0.clone(), 0, &[]);
+        Some(Box::new(Organization { patients: (0..OUTSIDERS).map(patient).collect(), ..own }))
+    }
+
     fn score(&self, adapter: &AdapterTensors, on: On) -> Result<Option<Score>, TaskError> {
         let task = &self.0;
         let (whose, patients) = match on {
@@ -173,6 +191,8 @@ pub struct Organization {
     patients: Vec<Patient>,
     features: Vec<f32>,
     gradient: Vec<f32>,
+    /// Whether it calls every label by the next one's name.
+    flips: bool,
 }
 
 impl Organization {
@@ -181,7 +201,7 @@ impl Organization {
         let patients = task.patients(records);
         let features = vec![0.0; task.shape.features as usize];
         let gradient = vec![0.0; task.shape.parameters() as usize];
-        Self { task, index, patients, features, gradient }
+        Self { task, index, patients, features, gradient, flips: false }
     }
 
     /// Logits, softmax and loss of the features at hand.
@@ -242,8 +262,10 @@ impl Trainer for Organization {
             let unknown = TrainError::NoSuchPatient { patient: number, patients: self.patients.len() };
             let patient = *self.patients.get(number).ok_or(unknown)?;
             task.features(Whose::Of(self.index), patient, &mut self.features);
-            let (mut error, loss, best) = self.probabilities(&values, patient.label);
-            if let Some(p) = error.get_mut(patient.label) {
+            let labels = task.shape.labels as usize;
+            let label = if self.flips { (patient.label + 1) % labels } else { patient.label };
+            let (mut error, loss, best) = self.probabilities(&values, label);
+            if let Some(p) = error.get_mut(label) {
                 *p -= 1.0;
             }
             let (bias, weight) = self.gradient.split_at_mut(error.len());
@@ -251,7 +273,7 @@ impl Trainer for Organization {
             for (row, error) in weight.chunks_exact_mut(self.features.len()).zip(&error) {
                 row.iter_mut().zip(&self.features).for_each(|(g, x)| *g = error * x);
             }
-            let correct = if best == patient.label { 1.0 } else { 0.0 };
+            let correct = if best == label { 1.0 } else { 0.0 };
             each(PatientGradient { patient: number, gradient: &self.gradient, loss, correct });
         }
         Ok(())

@@ -65,6 +65,16 @@ pub trait Task {
     /// [`TaskError`].
     fn trainer(&self, organization: usize) -> Result<Box<dyn Trainer>, TaskError>;
 
+    /// The trainer of an organization that calls every label by the next one's name; `None` where nobody has written that.
+    fn flipped(&self, _organization: usize) -> Option<Box<dyn Trainer>> {
+        None
+    }
+
+    /// The trainer of patients whom nobody has, from the same source; `None` where there are none.
+    fn outsiders(&self) -> Option<Box<dyn Trainer>> {
+        None
+    }
+
     /// Scores an adapter; `None` if there is nothing to score it on.
     ///
     /// # Errors

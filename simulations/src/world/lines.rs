@@ -68,6 +68,11 @@ impl World {
                 let free = line.free_up().unwrap_or(at);
                 self.queue.push(at, Happening::Part { from, connection, part });
                 upload.index += 1;
+                let whole = upload.index as usize == upload.chunks.len();
+                if whole && self.attacking.as_mut().is_some_and(|attacking| attacking.loses_disk(from)) {
+                    self.clients.get_mut(from).into_iter().for_each(ClientHost::lose_disk);
+                    self.queue.push(free, Happening::Dies(from));
+                }
                 self.queue.push(free, Happening::NextPart { from, upload });
             }
             Fate::Breaks => self.breaks(from),
@@ -114,6 +119,9 @@ impl World {
     }
 
     pub(super) fn send_down(&mut self, to: &Id, message: Heard) {
+        let again =
+            self.attacking.as_mut().map(|attacking| attacking.replays(to, &message)).unwrap_or_default();
+        again.into_iter().for_each(|message| self.send_down(to, message));
         let Some(index) = self.index(to) else { return };
         let Some(&session) = self.sessions.get(&index) else { return };
         let accident = match &message {

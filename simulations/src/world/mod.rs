@@ -23,6 +23,7 @@ use consilium_proto::{
 };
 
 use crate::{
+    attack::{self, Attacking},
     behaviour::Behaviour,
     client_host::ClientHost,
     consortium::Consortium,
@@ -32,7 +33,7 @@ use crate::{
     report::{Progress, Report},
     scenario::{Mishap, Refused, Scenario, micros},
     seeds::Seeds,
-    task::Study,
+    task::{Study, TaskError},
     watch::Watch,
 };
 pub use error::SimulationError;
@@ -75,6 +76,7 @@ pub struct World {
     mishaps: Vec<Mishap>,
     traffic: Traffic,
     watch: Watch,
+    attacking: Option<Attacking>,
     log: Log,
     started: Instant,
     /// An attempt has ended.
@@ -111,17 +113,33 @@ impl World {
         let consortium = Consortium::found(&scenario, &study)?;
         let n = scenario.organizations as usize;
         let answers = Arc::new(LedgerState::new(consortium.coordinator.id.clone(), [0; 32]));
+        let attacking = Attacking::of(&scenario, &consortium);
         let mut clients = Vec::with_capacity(n);
         for index in 0..n {
-            let trainer = study.task.trainer(index).map_err(|error| Refused::Task(error.to_string()))?;
-            clients.extend(ClientHost::new(&scenario, &consortium, index, trainer, answers.clone()));
+            let flipped =
+                attacking.as_ref().filter(|it| it.flips(index)).and_then(|_| study.task.flipped(index));
+            let trainer = match flipped {
+                Some(trainer) => trainer,
+                None => study.task.trainer(index).map_err(|error| Refused::Task(error.to_string()))?,
+            };
+            let client = ClientHost::new(&scenario, &consortium, index, trainer, answers.clone());
+            clients.extend(client.map(|client| match &attacking {
+                Some(attacking) => client.corrupted(attacking),
+                None => client,
+            }));
         }
         let behaviour = Behaviour::of_all(&scenario);
         let seeds = Seeds::new(scenario.seed);
         let line = |(index, behaviour): (usize, &Behaviour)| Line::new(seeds, index, behaviour);
         let late = &scenario.faults.late;
+        let mut coordinator = CoordinatorHost::new(&consortium, &scenario);
+        let mut watch = Watch::default();
+        if let Some(attacking) = &attacking {
+            coordinator = coordinator.corrupted(attacking);
+            watch.note();
+        }
         let mut world = Self {
-            coordinator: CoordinatorHost::new(&consortium, &scenario),
+            coordinator,
             sessions: BTreeMap::new(),
             ids: consortium.organizations.iter().map(|identity| identity.id.clone()).collect(),
             lines: behaviour.iter().enumerate().map(line).collect(),
@@ -131,7 +149,8 @@ impl World {
             doomed: BTreeSet::new(),
             mishaps: scenario.faults.mishaps.clone(),
             traffic: Traffic::default(),
-            watch: Watch::default(),
+            watch,
+            attacking,
             limit: limit(&scenario, &behaviour),
             absent: late.values().filter(|late| **late == Duration::MAX).count(),
             seeds,
@@ -277,6 +296,15 @@ impl World {
     /// What was seen.
     pub fn watch(&self) -> &Watch {
         &self.watch
+    }
+
+    /// What the scenario's attack came to, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`TaskError`], when the task cannot be asked again.
+    pub fn attack(&self) -> Result<Option<attack::Outcome>, TaskError> {
+        self.attacking.as_ref().map(|attacking| attacking.outcome(self)).transpose()
     }
 
     /// The event log.
