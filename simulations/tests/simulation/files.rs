@@ -148,6 +148,7 @@ fn the_scenarios_that_come_with_it_can_work() {
         assert_eq!(scenario.name, name);
         names.push(name);
     }
+    assert_eq!(names.iter().filter(|name| name.starts_with("attack-")).count(), 10);
     for expected in ["demo", "hospitals-100", "organizations-1000", "epsilon-sweep"] {
         assert!(names.iter().any(|name| name == expected), "{expected} is missing");
     }
