@@ -55,7 +55,9 @@ mod tests {
     /// The examples of a command's help, as words; paths begin at the package.
     fn examples(command: &str) -> Vec<Vec<String>> {
         let mut arguments = Arguments::command();
-        let help = arguments.find_subcommand_mut(command).unwrap().render_long_help().to_string();
+        // Without breaking lines: an example is one line.
+        let arguments = arguments.find_subcommand_mut(command).unwrap().clone().term_width(0);
+        let help = arguments.max_term_width(0).render_long_help().to_string();
         let begins = format!("consilium-sim {command}");
         let words = |line: &str| {
             let word = |word: &str| match word.strip_prefix("simulations/") {

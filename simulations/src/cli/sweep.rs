@@ -26,7 +26,7 @@ use crate::{
 Examples:
   consilium-sim sweep simulations/scenarios/epsilon-sweep.toml --out runs/epsilon
   consilium-sim sweep simulations/scenarios/epsilon-sweep.toml --out runs/two --vary rounds=5,20
-  consilium-sim sweep simulations/scenarios/hospitals-100.toml --out n --vary organizations=10,50
+  consilium-sim sweep simulations/scenarios/epsilon-sweep.toml --out n --vary organizations=10,50
   consilium-sim sweep --out runs/d --vary task.dimension=100,1000 --seeds 3 --json
 
 Runs that are in the folder already are not repeated: the same command goes on with an interrupted sweep, and one with more \
