@@ -208,3 +208,71 @@ fn the_proximal_term_holds_local_steps_to_where_the_round_starts() {
         assert!((value - expected).abs() <= 0.5 / 256.0 + 1e-6, "{value} for {expected}");
     }
 }
+
+/// The tiny model's adapter with both factors trained in turns: 256 coordinates of `A`, 256 of `B`, 99 of the head.
+#[test]
+fn what_rests_says_nothing_and_uses_up_no_norm() {
+    /// A gradient of ones.
+    struct Ones(usize);
+    impl Trainer for Ones {
+        fn patients(&self) -> usize {
+            1
+        }
+        fn dimension(&self) -> usize {
+            self.0
+        }
+        fn lot(
+            &mut self,
+            _: &AdapterTensors,
+            patients: &[usize],
+            each: &mut dyn FnMut(PatientGradient<'_>),
+        ) -> Result<(), TrainError> {
+            for &patient in patients {
+                each(PatientGradient { patient, gradient: &vec![1.0; self.0], loss: 1.0, correct: 1.0 });
+            }
+            Ok(())
+        }
+        fn evaluate(&mut self, _: &AdapterTensors, _: Option<usize>) -> Result<Evaluation, TrainError> {
+            Err(TrainError::NoTestSet)
+        }
+    }
+    for unit in [Patient, PatientLocal, Nobody] {
+        let plan = plan_of(unit, |plan| {
+            plan.adapter.mode = consilium_proto::plan::AdapterMode::Alternate;
+            plan.adapter.tensors.iter_mut().for_each(|tensor| tensor.trained = true);
+            plan.encoding.scale = 1024.0;
+            plan.encoding.ring_bits = 32;
+            if let Some(local) = &mut plan.privacy.local {
+                local.update_scale = local.update_scale.map(|_| 1024.0);
+            }
+            if unit != Nobody {
+                plan.privacy.noise_multiplier = 0.01;
+            }
+        });
+        let mut state = initial_state(&plan).unwrap();
+        let (derived, dimension) = (plan.derived(), state.trained().len());
+        for step in 1..=2 {
+            let still = state.still();
+            let resting: usize = still.iter().map(|range| range.len()).sum();
+            assert_eq!(resting, 256, "{unit}");
+            let mut trainer = Ones(dimension);
+            let update = encode_lot(&plan, &mut trainer, &state, &mut BulkRng::new([step; 32])).unwrap();
+            let sum = centered_sum(update.values(), derived.ring.bits());
+            let scale = derived.update.params().scale;
+            let of = |rests: bool| {
+                let some = sum[..dimension].iter().enumerate();
+                let some = some.filter(|(at, _)| still.iter().any(|range| range.contains(at)) == rests);
+                let values: Vec<f64> = some.map(|(_, value)| (*value as f64 / scale).abs()).collect();
+                values.iter().sum::<f64>() / values.len() as f64
+            };
+            let (rests, moves) = (of(true), of(false));
+            // Clipped to √0.95, shared among those that move alone; noise is far below.
+            assert!(moves > 4.0 * rests, "{unit}, step {step}: {moves} and {rests}");
+            if unit == Patient {
+                let alone = (0.95 / (dimension - resting) as f64).sqrt();
+                assert!((moves / alone - 1.0).abs() < 0.1, "{moves} for {alone}");
+            }
+            state.apply(&vec![0.0; dimension]).unwrap();
+        }
+    }
+}
