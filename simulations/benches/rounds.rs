@@ -1,8 +1,8 @@
 //! What a simulated round costs, held against its bars:
 //! `cargo bench -p consilium-simulations --bench rounds [-- plain|secure|large]`; without a word, all.
 //!
-//! Every party's own checks, keys, masks and releases are computed for itself; training is the synthetic task's, one patient a
-//! lot. Of a job of three rounds the middle of the second and third counts (of a thousand organizations, where a round takes
+//! Every party's own keys, shares, masks and releases are computed for itself (what all are shown alike, an announcement or a release's
+//! head, is verified once); training is the synthetic task's, one patient a lot. Of a job of three rounds the middle of the second and third counts (of a thousand organizations, where a round takes
 //! minutes, the second of two): in the first, organizations also prove that their state is the newest.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 

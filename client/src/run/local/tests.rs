@@ -246,7 +246,7 @@ fn what_rests_says_nothing_and_uses_up_no_norm() {
                 local.update_scale = local.update_scale.map(|_| 1024.0);
             }
             if unit != Nobody {
-                plan.privacy.noise_multiplier = 0.01;
+                plan.privacy.noise_multiplier = 0.02;
             }
         });
         let mut state = initial_state(&plan).unwrap();
@@ -266,8 +266,8 @@ fn what_rests_says_nothing_and_uses_up_no_norm() {
                 values.iter().sum::<f64>() / values.len() as f64
             };
             let (rests, moves) = (of(true), of(false));
-            // Clipped to √0.95, shared among those that move alone; noise is far below.
-            assert!(moves > 4.0 * rests, "{unit}, step {step}: {moves} and {rests}");
+            // Clipped to √0.95, shared among those that move alone; noise is below.
+            assert!(moves > 3.0 * rests, "{unit}, step {step}: {moves} and {rests}");
             if unit == Patient {
                 let alone = (0.95 / (dimension - resting) as f64).sqrt();
                 assert!((moves / alone - 1.0).abs() < 0.1, "{moves} for {alone}");
