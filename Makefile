@@ -51,7 +51,7 @@ bench: setup ## Measure what the product promises: a table, and target/bench/sum
 deny: ## Advisories, licences and sources of every dependency (needs cargo-deny).
 	cargo deny check
 
-soak: setup ## 200 rounds under random faults, real processes on loopback: ten minutes (QUICK=1: less than one).
+soak: setup ## 200 rounds under random faults, real processes on loopback: up to half an hour (QUICK=1: ten rounds).
 	cargo build --release --locked -p consilium-tests --bins
 	cargo run --release --locked -q -p consilium-tests --bin soak -- $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED))
 
