@@ -30,7 +30,7 @@ use prost::Message as _;
 use rand::CryptoRng;
 use thiserror::Error;
 
-use crate::{egress::Step, session::hello, threads::Threads};
+use crate::{egress::Step, link::greeting, session::hello, threads::Threads};
 
 /// A message that would be sent, as it would leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub fn rehearse(
         .map_err(|error| at_start(error.to_string()))?;
     let attempt = Arc::new(attempt);
 
-    let mut said = vec![(Phase::Advertise, Say::Hello(hello(roster, plan, round - 1)))];
+    let mut said = vec![(Phase::Advertise, greeting(hello(roster, plan, round - 1)))];
     let protocol_word = |step: Phase, body: Vec<u8>| {
         Say::Protocol(wire::ProtocolMessage { round, attempt: 1, step: step as u32, body })
     };

@@ -151,6 +151,11 @@ impl Drop for Link {
     }
 }
 
+/// A greeting as it leaves: with this machine's clock. Only the operator's table reads it: nothing believes a time that somebody says.
+pub fn greeting(hello: Hello) -> Say {
+    Say::Hello(Hello { clock_ms: now_ms(), ..hello })
+}
+
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -231,8 +236,7 @@ async fn converse(
     }
     let hello = loop {
         match orders.recv().await {
-            // Only the operator's table reads the clock: nothing here believes a time that somebody says.
-            Some(Order::Say(Say::Hello(hello))) => break Say::Hello(Hello { clock_ms: now_ms(), ..hello }),
+            Some(Order::Say(Say::Hello(hello))) => break greeting(hello),
             None | Some(Order::Close) => return Ended::Dropped,
             // Ordered before the greeting, for the session that was lost.
             Some(_) => {}
