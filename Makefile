@@ -51,7 +51,7 @@ bench: setup ## Measure what the product promises: a table, and target/bench/sum
 deny: ## Advisories, licences and sources of every dependency (needs cargo-deny).
 	cargo deny check
 
-soak: setup ## 200 rounds under random faults, real processes on loopback: up to half an hour (QUICK=1: ten rounds).
+soak: setup ## 200 rounds under random faults, real processes on loopback: up to half an hour (QUICK=1: 24 rounds).
 	# The programs as the tests have them: nothing is built twice.
 	cargo test --release --locked -p consilium-tests --no-run
 	$(or $(CARGO_TARGET_DIR),target)/release/soak $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED))

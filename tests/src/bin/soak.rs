@@ -20,7 +20,7 @@ A job of 200 rounds under random faults, with real processes on loopback.
 
 Usage: soak [--quick] [--seed N] [--rounds N]
 
-  --quick      10 rounds and no long cut: less than a minute
+  --quick      24 rounds and no long cut: less than a minute
   --seed N     what happens when, and to whom (default 1)
   --rounds N   rounds (default 200)
 
@@ -52,7 +52,7 @@ fn options() -> Result<Options, String> {
             _ => return Err(HELP.to_owned()),
         }
     }
-    Ok(Options { quick, seed, rounds: rounds.unwrap_or(if quick { 10 } else { 200 }) })
+    Ok(Options { quick, seed, rounds: rounds.unwrap_or(if quick { 24 } else { 200 }) })
 }
 
 fn main() -> ExitCode {
