@@ -33,6 +33,8 @@ pub struct Prices {
     pub verification: f64,
     /// A scalar multiplication and addition.
     pub multiply_add: f64,
+    /// A scalar addition.
+    pub addition: f64,
     /// A byte through SHA-256, in a long message.
     pub sha_byte: f64,
 }
@@ -61,6 +63,12 @@ impl Prices {
             black_box(sum);
         }) / scalars.len() as f64;
 
+        let mut sums = scalars.clone();
+        let addition = each(40, || {
+            sums.iter_mut().zip(&scalars).for_each(|(sum, scalar)| *sum += scalar);
+            black_box(&sums);
+        }) / scalars.len() as f64;
+
         let message = vec![7u8; 1 << 20];
         let sha_byte = each(8, || {
             black_box(Digest::of(black_box(&message)));
@@ -71,6 +79,7 @@ impl Prices {
             exchange,
             verification,
             multiply_add,
+            addition,
             sha_byte,
         })
     }
@@ -84,6 +93,7 @@ impl Prices {
         println!("    exchange                {:>8.1} µs", 1e6 * self.exchange);
         println!("    strict verification     {:>8.1} µs", 1e6 * self.verification);
         println!("    scalar multiply-add     {:>8.1} ns", 1e9 * self.multiply_add);
+        println!("    scalar addition         {:>8.1} ns", 1e9 * self.addition);
     }
 }
 

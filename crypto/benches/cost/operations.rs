@@ -10,6 +10,7 @@ pub struct Operations {
     pub exchanges: f64,
     pub verifications: f64,
     pub multiply_adds: f64,
+    pub additions: f64,
     /// Bytes through SHA-256, counted in whole blocks of 64.
     pub sha_bytes: f64,
 }
@@ -21,11 +22,12 @@ impl Operations {
             + self.exchanges * prices.exchange
             + self.verifications * prices.verification
             + self.multiply_adds * prices.multiply_add
+            + self.additions * prices.addition
             + self.sha_bytes * prices.sha_byte
     }
 
     /// One client's: a mask with itself and with each peer, an exchange for the seal and one for the mask with each
-    /// peer, everybody's advert, deal header, input header and vote, two polynomials at each place.
+    /// peer, everybody's advert, deal header, input header and vote, two polynomials taken from each place to the next.
     pub fn of_client(cohort: &Cohort) -> Self {
         let params = cohort.attempt.params();
         let (n, survivors) = (f64::from(params.n()), f64::from(cohort.shape.survivors()));
@@ -34,11 +36,13 @@ impl Operations {
             aes_bytes: 4.0 * vector * n,
             exchanges: 2.0 * (n - 1.0),
             verifications: 2.0 * n + 2.0 * survivors,
-            multiply_adds: 2.0 * n * f64::from(params.quorum() - 1),
+            // What the last places depend on shrinks to nothing.
+            additions: 2.0 * (n - f64::from(params.quorum()) / 2.0) * f64::from(params.quorum()),
             // Dealt to each peer: leaf 5, node 2, commitments 6. From each: those again, a path. The adverts, headers
             // and votes that are verified take 7 each.
             sha_bytes: params.total_len() as f64
                 + 64.0 * (n * (26.0 + 2.0 * n.log2()) + 7.0 * (2.0 * n + 2.0 * survivors)),
+            ..Self::default()
         }
     }
 
@@ -59,6 +63,7 @@ impl Operations {
             // signature, and 3 for the commitment.
             sha_bytes: params.total_len() as f64 * survivors
                 + 64.0 * (10.0 * n * n + n * (survivors + 3.0 * quorum)),
+            ..Self::default()
         }
     }
 }

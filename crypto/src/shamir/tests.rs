@@ -6,8 +6,12 @@ fn scalar(value: u64) -> Secret<Scalar> {
     Secret::new(Scalar::from(value))
 }
 
-fn reconstruct(polynomial: &Polynomial, xs: &[u64]) -> Scalar {
-    let shares: Vec<_> = xs.iter().map(|x| polynomial.share(*x)).collect();
+fn share(shares: &Shares, x: u64) -> Scalar {
+    *shares.expose(x).unwrap()
+}
+
+fn reconstruct(shares: &Shares, xs: &[u64]) -> Scalar {
+    let shares: Vec<_> = xs.iter().map(|x| Secret::new(share(shares, *x))).collect();
     *Weights::new(xs).unwrap().combine(shares.iter()).unwrap().expose()
 }
 
@@ -22,13 +26,16 @@ fn any_threshold_of_shares_gives_the_secret() {
         (7, vec![1, 2, 3, 4, 5, 6, 65536]),
     ] {
         let secret = random_scalar(&mut rng);
-        let polynomial = Polynomial::new(&secret, threshold, &mut rng);
-        assert_eq!(&reconstruct(&polynomial, &xs), secret.expose());
+        let parties = *xs.iter().max().unwrap() as usize + 10;
+        let shares = Shares::deal(&secret, threshold, parties, &mut rng);
+        assert_eq!(&reconstruct(&shares, &xs), secret.expose());
         if threshold > 1 {
-            assert_ne!(&reconstruct(&polynomial, &xs[1..]), secret.expose(), "one too few");
+            assert_ne!(&reconstruct(&shares, &xs[1..]), secret.expose(), "one too few");
         }
         let more: Vec<u64> = (1..=threshold as u64 + 3).collect();
-        assert_eq!(&reconstruct(&polynomial, &more), secret.expose(), "more do no harm");
+        assert_eq!(&reconstruct(&shares, &more), secret.expose(), "more do no harm");
+        assert!(shares.expose(0).is_none() && shares.expose(parties as u64 + 1).is_none());
+        assert!(shares.expose(parties as u64).is_some());
     }
 }
 
@@ -36,10 +43,30 @@ fn any_threshold_of_shares_gives_the_secret() {
 fn large_cohorts_work_as_the_small_do() {
     let mut rng = rng(2);
     let secret = random_scalar(&mut rng);
-    let polynomial = Polynomial::new(&secret, 667, &mut rng);
+    let shares = Shares::deal(&secret, 667, 1000, &mut rng);
     let xs: Vec<u64> = (1..=1000).filter(|x| x % 3 != 0).collect();
     assert_eq!(xs.len(), 667);
-    assert_eq!(&reconstruct(&polynomial, &xs), secret.expose());
+    assert_eq!(&reconstruct(&shares, &xs), secret.expose());
+}
+
+/// Additions give what the definition says: `Σ c_k · C(x, k)` over the coefficients as they were drawn.
+#[test]
+fn a_share_is_the_polynomials_value() {
+    for threshold in [1, 2, 3, 7, 12] {
+        let (secret, parties) = (scalar(77), 20);
+        let mut same = rng(9);
+        let shares = Shares::deal(&secret, threshold, parties, &mut same);
+        let mut same = rng(9);
+        let drawn: Vec<Scalar> = (1..threshold).map(|_| *random_scalar(&mut same).expose()).collect();
+        for x in 1..=parties as u64 {
+            let (mut value, mut binomial) = (*secret.expose(), 1);
+            for (k, coefficient) in (1..).zip(&drawn) {
+                binomial = if k > x { 0 } else { binomial * (x - k + 1) / k };
+                value += coefficient * Scalar::from(binomial);
+            }
+            assert_eq!(share(&shares, x), value, "threshold {threshold}, party {x}");
+        }
+    }
 }
 
 /// Written out by hand: f(x) = 5 + 3x over parties 2 and 4 has f(2) = 11, f(4) = 17, weights 2 and -1.
@@ -91,8 +118,8 @@ fn coefficients_are_uniform() {
     let mut rng = rng(3);
     let mut cells = [[0u32; 16]; 4];
     for _ in 0..DRAWS {
-        let polynomial = Polynomial::new(&scalar(42), 3, &mut rng);
-        let shares: Vec<Scalar> = (1..=3).map(|x| *polynomial.share(x).expose()).collect();
+        let dealt = Shares::deal(&scalar(42), 3, 3, &mut rng);
+        let shares: Vec<Scalar> = (1..=3).map(|x| share(&dealt, x)).collect();
         let found = coefficients_from_shares(&shares);
         assert_eq!(found[0], Scalar::from(42u64));
         for (index, coefficient) in found[1..].iter().enumerate() {
@@ -138,9 +165,9 @@ fn no_value_is_avoided_zero_least_of_all() {
     for secret in [0, 42] {
         let mut found = [Vec::new(), Vec::new()];
         for _ in 0..20_000 {
-            let polynomial = Polynomial::new(&scalar(secret), 3, &mut rng);
+            let shares = Shares::deal(&scalar(secret), 3, 3, &mut rng);
             // f(1), f(2) and f(0) give both coefficients of a polynomial of degree two.
-            let [one, two] = [1, 2].map(|x| *polynomial.share(x).expose() - Scalar::from(secret));
+            let [one, two] = [1, 2].map(|x| share(&shares, x) - Scalar::from(secret));
             let leading = (two - one - one) * Scalar::from(2u64).invert();
             found[0].push(one - leading);
             found[1].push(leading);
@@ -173,13 +200,13 @@ fn no_value_is_avoided_zero_least_of_all() {
 /// redrawing implementation loop for ever or skip the value.)
 #[test]
 fn zero_is_a_coefficient_like_any_other() {
-    let polynomial = Polynomial::new(&scalar(9), 4, &mut Zeros);
+    let dealt = Shares::deal(&scalar(9), 4, 5, &mut Zeros);
     for x in 1..=5 {
-        assert_eq!(polynomial.share(x).expose(), &Scalar::from(9u64), "the constant polynomial");
+        assert_eq!(share(&dealt, x), Scalar::from(9u64), "the constant polynomial");
     }
     let mut rng = LeadingZero { words: 0, inner: rng(4) };
-    let polynomial = Polynomial::new(&scalar(9), 3, &mut rng);
-    let shares: Vec<Scalar> = (1..=3).map(|x| *polynomial.share(x).expose()).collect();
+    let dealt = Shares::deal(&scalar(9), 3, 3, &mut rng);
+    let shares: Vec<Scalar> = (1..=3).map(|x| share(&dealt, x)).collect();
     let found = coefficients_from_shares(&shares);
     assert_ne!(found[1], Scalar::ZERO);
     assert_eq!(found[2], Scalar::ZERO, "the leading coefficient, taken as drawn");

@@ -57,7 +57,7 @@ pub struct MemberInputs {
 pub struct Draws {
     /// Sealing key, masking key, self-mask seed: 64 bytes each, reduced modulo the group's order.
     pub keys: [[u8; 64]; 3],
-    /// The coefficients of x, x², … of the masking key's polynomial, and of the self-mask seed's.
+    /// The coefficients of x over 1, x over 2, … of the masking key's polynomial, and of the self-mask seed's.
     pub coefficients: [Vec<[u8; 64]>; 2],
     /// A salt for each place of the cohort, its own included.
     pub salts: Vec<[u8; 32]>,

@@ -65,10 +65,11 @@ pub fn scalar(random: &[u8; 64]) -> Scalar {
     Scalar::from_bytes_mod_order_wide(random)
 }
 
-/// A polynomial's value; the constant term comes first.
+/// A polynomial's value: each coefficient times `x` over its index; the constant term comes first.
 pub fn evaluate(coefficients: &[Scalar], x: u64) -> [u8; 32] {
-    let x = Scalar::from(x);
-    coefficients.iter().rev().fold(Scalar::ZERO, |value, coefficient| value * x + coefficient).to_bytes()
+    let over = |k: u64| (0..k).fold(1, |product, i| product * x.saturating_sub(i) / (i + 1));
+    let terms = (0..).zip(coefficients).map(|(k, coefficient)| coefficient * Scalar::from(over(k)));
+    terms.sum::<Scalar>().to_bytes()
 }
 
 /// Lagrange's coefficient at zero of party `x` among `parties`.

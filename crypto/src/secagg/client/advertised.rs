@@ -2,6 +2,7 @@
 
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
+use curve25519_dalek::scalar::Scalar;
 use rand_core::CryptoRng;
 
 use super::{Advert, Adverts, Attempt, Dealt, LedgerHead, Position, Refusal, Seat, SetupError, Step};
@@ -15,7 +16,7 @@ use crate::{
         opening::{Opening, Place},
     },
     secret::Secret,
-    shamir::Polynomial,
+    shamir::Shares,
     sign::SigningKey,
 };
 
@@ -120,15 +121,20 @@ struct Dealing {
     agreed: BTreeMap<Position, Secret<[u8; 32]>>,
 }
 
+/// Every position of the cohort has a share.
+fn share(shares: &Shares, of: Position) -> &[u8; 32] {
+    shares.expose(of.x()).unwrap_or(&Scalar::ZERO).as_bytes()
+}
+
 fn deal(seat: &Seat, keys: &Keys, adverts: &Adverts, rng: &mut impl CryptoRng) -> Dealing {
     let Seat { attempt, me } = seat;
-    let threshold = usize::from(attempt.params().quorum());
-    let mask = Polynomial::new(keys.mask.secret(), threshold, rng);
-    let seed = Polynomial::new(keys.own.secret(), threshold, rng);
+    let (threshold, n) = (usize::from(attempt.params().quorum()), usize::from(attempt.params().n()));
+    let mask = Shares::deal(keys.mask.secret(), threshold, n, rng);
+    let seed = Shares::deal(keys.own.secret(), threshold, n, rng);
     let mut open = |recipient: Position| {
         let salt = Secret::fill([0; 32], |salt| rng.fill_bytes(salt));
-        let (mask, seed) = (mask.share(recipient.x()), seed.share(recipient.x()));
-        Opening::new(mask.expose().as_bytes(), seed.expose().as_bytes(), salt.expose())
+        let (mask, seed) = (share(&mask, recipient), share(&seed, recipient));
+        Opening::new(mask, seed, salt.expose())
     };
     let own = open(*me);
     let (mut entries, mut agreed) = (BTreeMap::new(), BTreeMap::new());

@@ -5,6 +5,7 @@ crypto/docs/secure-aggregation.md.
 """
 
 import json
+import math
 import pathlib
 import sys
 
@@ -248,7 +249,7 @@ class Transcript:
         salt = bytes.fromhex(self.members[dealer]["random"]["salts"][recipient])
         names = self.ids[dealer], self.ids[recipient]
         x = recipient + 1
-        shares = [sum(a * x**k for k, a in enumerate(terms)) % ORDER for terms in polynomials]
+        shares = [sum(a * math.comb(x, k) for k, a in enumerate(terms)) % ORDER for terms in polynomials]
         shares = [scalar_bytes(share) for share in shares]
         salts = [hkdf(salt, h(f"consilium/1/salt-{kind}"), 32) for kind in KINDS]
         commitments = [
