@@ -134,6 +134,11 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
+    /// What has not been read.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Exactly `length` bytes.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use alloc::{collections::BTreeSet, string::String, sync::Arc, vec::Vec};
 use core::{fmt, str::FromStr};
 
-use super::{Params, ParamsError, SUITE};
+use super::{Params, ParamsError, SUITE, messages::Shown};
 use crate::{
     digest::{Digest, Transcript},
     group::BadPoint,
@@ -160,6 +160,8 @@ pub struct Attempt {
     members: Arc<[Member]>,
     /// Members whose key has been revoked: they keep their place and may not speak.
     silenced: BTreeSet<Position>,
+    /// What was shown last and accepted: whoever holds this attempt, or a clone of it, need not verify it again.
+    shown: Arc<Shown>,
     #[cfg(feature = "test-walls")]
     walls: super::walls::Walls,
 }
@@ -196,6 +198,7 @@ impl Attempt {
             params,
             members: members.into(),
             silenced: BTreeSet::new(),
+            shown: Arc::default(),
             #[cfg(feature = "test-walls")]
             walls: super::walls::Walls::standing(),
         })
@@ -206,7 +209,13 @@ impl Attempt {
     #[must_use]
     pub fn without(mut self, revoked: impl IntoIterator<Item = Position>) -> Self {
         self.silenced.extend(revoked);
+        self.shown = Arc::default();
         self
+    }
+
+    /// What was shown last and accepted.
+    pub(super) fn shown(&self) -> &Shown {
+        &self.shown
     }
 
     /// Whether nothing that a member signs counts.
@@ -260,6 +269,7 @@ impl Attempt {
     #[must_use]
     pub fn with_walls(mut self, walls: super::walls::Walls) -> Self {
         self.walls = walls;
+        self.shown = Arc::default();
         self
     }
 }

@@ -19,7 +19,7 @@
 //! Evidence of kind 1 reveals what the complaint reveals, of kind 4 the shares that were released anyway, of the
 //! others nothing.
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
 
 use super::{
@@ -134,7 +134,7 @@ fn begun(kind: u8) -> Writer {
     w
 }
 
-fn read_adverts(attempt: &Attempt, r: &mut Reader<'_>) -> Result<Adverts, NotEvidence> {
+fn read_adverts(attempt: &Attempt, r: &mut Reader<'_>) -> Result<Arc<Adverts>, NotEvidence> {
     Ok(Adverts::verify(attempt, r.bytes("adverts", MAX_EVIDENCE_BYTES)?)?)
 }
 

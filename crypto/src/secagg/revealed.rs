@@ -35,10 +35,10 @@ const VERSION: u8 = 1;
 /// Everything signed in an attempt that came to its end.
 #[derive(Debug)]
 pub(super) struct Published {
-    pub(super) adverts: Adverts,
-    pub(super) dealers: DealHeaders,
-    pub(super) headers: InputHeaders,
-    pub(super) votes: Votes,
+    pub(super) adverts: Arc<Adverts>,
+    pub(super) dealers: Arc<DealHeaders>,
+    pub(super) headers: Arc<InputHeaders>,
+    pub(super) votes: Arc<Votes>,
 }
 
 /// What takes the masks off an attempt's sum.

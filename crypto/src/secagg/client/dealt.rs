@@ -1,10 +1,8 @@
 //! Step 2: shares dealt.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
-use super::{
-    Adverts, Position, Ready, Refusal, Seat, Step, advertised::Keys, holding::Holding, ledger_heads,
-};
+use super::{Adverts, Position, Ready, Refusal, Seat, Step, advertised::Keys, holding::Holding};
 use crate::{
     codec::Reader,
     secagg::{
@@ -21,7 +19,7 @@ use crate::{
 pub struct Dealt {
     pub(super) seat: Seat,
     pub(super) keys: Keys,
-    pub(super) adverts: Adverts,
+    pub(super) adverts: Arc<Adverts>,
     /// The share of its own secrets.
     pub(super) own: Opening,
     /// What its sealing key and each advertised one agree on.
@@ -63,7 +61,7 @@ impl Dealt {
             seat,
             step1: *adverts.hash(),
             step2: *headers.hash(),
-            ledgers: ledger_heads(&adverts),
+            ledgers: adverts.ledgers().clone(),
             openings,
         };
         Ok(Ready::new(holding, keys, &adverts))

@@ -1,6 +1,6 @@
 //! What a client holds from step 3 on: other members' shares, and the answer they become.
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
 
 use super::{LedgerHead, Position, Refusal, Seat};
@@ -18,7 +18,7 @@ pub(super) struct Holding {
     pub(super) seat: Seat,
     pub(super) step1: Digest,
     pub(super) step2: Digest,
-    pub(super) ledgers: Vec<(Position, LedgerHead)>,
+    pub(super) ledgers: Arc<[(Position, LedgerHead)]>,
     /// One for each dealer, this member included, by position.
     pub(super) openings: Vec<(Position, Opening)>,
 }

@@ -26,7 +26,7 @@ mod participant;
 mod ready;
 mod voted;
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::sync::Arc;
 
 pub use advertised::Advertised;
 pub use dealt::Dealt;
@@ -45,9 +45,4 @@ use super::{
 struct Seat {
     attempt: Arc<Attempt>,
     me: Position,
-}
-
-/// What every member said about its ledger in step 1.
-fn ledger_heads(adverts: &Adverts) -> Vec<(Position, LedgerHead)> {
-    adverts.iter().map(|(position, advert)| (position, advert.ledger)).collect()
 }

@@ -6,7 +6,7 @@
 //! delivery = head(2, coordinator) ‖ count u32 ‖ adverts, by position
 //! ```
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 use super::{Flaw, Speaker, authenticate, read_head, read_position, sign_and_append, write_head};
 use crate::{
@@ -87,6 +87,7 @@ impl Advert {
 #[derive(Clone, Debug)]
 pub(in crate::secagg) struct Adverts {
     adverts: BTreeMap<Position, Advert>,
+    ledgers: Arc<[(Position, LedgerHead)]>,
     hash: Digest,
 }
 
@@ -103,11 +104,18 @@ impl Adverts {
         let mut all = Vec::with_capacity(adverts.len().saturating_mul(ADVERT_LEN));
         adverts.values().for_each(|advert| all.extend_from_slice(&advert.body));
         let hash = Transcript::new("consilium/1/step-1").digest(attempt.ctx()).bytes(&all).finish();
-        Ok(Self { adverts, hash })
+        let ledgers = adverts.iter().map(|(position, advert)| (*position, advert.ledger)).collect();
+        Ok(Self { adverts, ledgers, hash })
     }
 
     /// Reads and verifies a delivery.
-    pub(in crate::secagg) fn verify(attempt: &Attempt, delivery: &[u8]) -> Result<Self, Refusal> {
+    pub(in crate::secagg) fn verify(attempt: &Attempt, delivery: &[u8]) -> Result<Arc<Self>, Refusal> {
+        let known = &attempt.shown().adverts;
+        let judge = || Self::judge(attempt, delivery).map(Arc::new);
+        known.or_else(|shown| shown == delivery, || delivery.to_vec(), judge)
+    }
+
+    fn judge(attempt: &Attempt, delivery: &[u8]) -> Result<Self, Refusal> {
         let mut r = Reader::new(delivery);
         let bodies = read_delivery(&mut r, attempt).map_err(Refusal::malformed(Step::Advertise))?;
         r.finish().map_err(Refusal::malformed(Step::Advertise))?;
@@ -140,6 +148,11 @@ impl Adverts {
     /// The hash of step 1.
     pub(in crate::secagg) fn hash(&self) -> &Digest {
         &self.hash
+    }
+
+    /// What every member said about its ledger.
+    pub(in crate::secagg) fn ledgers(&self) -> &Arc<[(Position, LedgerHead)]> {
+        &self.ledgers
     }
 
     pub(in crate::secagg) fn of(&self, position: Position) -> Option<&Advert> {

@@ -9,7 +9,7 @@
 //! A chunk is 65536 elements, packed least significant bit first, starting on a byte; the last may be
 //! shorter.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 use super::{
     Flaw, HEAD_LEN, Speaker, authenticate, read_head, read_next, read_position, sign_and_append, write_head,
@@ -116,8 +116,20 @@ impl InputHeaders {
         Self { headers, hash }
     }
 
-    /// Reads and verifies a delivery. `dealers` tells whether a member is in step 2's set.
+    /// Reads and verifies a delivery. `dealers` tells whether a member is in step 2's set, the one that `step2` is the hash of.
     pub(in crate::secagg) fn verify(
+        attempt: &Attempt,
+        step2: &Digest,
+        dealers: impl Fn(Position) -> bool,
+        delivery: &[u8],
+    ) -> Result<Arc<Self>, Refusal> {
+        let known = &attempt.shown().inputs;
+        let same = |(of, shown): &(Digest, Vec<u8>)| of == step2 && shown == delivery;
+        let judge = || Self::judge(attempt, step2, dealers, delivery).map(Arc::new);
+        known.or_else(same, || (*step2, delivery.to_vec()), judge)
+    }
+
+    fn judge(
         attempt: &Attempt,
         step2: &Digest,
         dealers: impl Fn(Position) -> bool,

@@ -9,6 +9,7 @@ mod answer;
 mod deal;
 mod held;
 mod input;
+mod shown;
 mod vote;
 
 use core::fmt;
@@ -19,6 +20,7 @@ pub(super) use answer::{Answer, answer_body};
 pub(super) use deal::{Deal, DealHeader, DealHeaders, DealtLeaf, DealtLeaves, Parcel, header_body};
 pub use held::{advertised_ledger, delivered_adverts};
 pub(super) use input::{InputHeader, InputHeaders, input_body};
+pub(super) use shown::Shown;
 pub(super) use vote::{Ballot, Votes, vote_body};
 
 use super::{Attempt, Position, Step};

@@ -9,7 +9,7 @@
 //!
 //! All voters sign the same ballot, each under its own id.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 use super::{
     Flaw, Speaker, check_signature, read_head, read_next, read_positions, sign_and_append, write_head,
@@ -94,8 +94,22 @@ impl Votes {
     }
 
     /// Reads and verifies a delivery: the survivors are dealers and enough, the voters are survivors and a
-    /// quorum, and every signature holds.
+    /// quorum, and every signature holds. `dealers` tells whether a member is in step 2's set, the one that `step2` is the hash of.
     pub(in crate::secagg) fn verify(
+        attempt: &Attempt,
+        step1: &Digest,
+        step2: &Digest,
+        dealers: impl Fn(Position) -> bool,
+        delivery: &[u8],
+    ) -> Result<Arc<Self>, Refusal> {
+        let known = &attempt.shown().votes;
+        let hashes = [*step1, *step2];
+        let same = |(of, shown): &([Digest; 2], Vec<u8>)| *of == hashes && shown == delivery;
+        let judge = || Self::judge(attempt, step1, step2, dealers, delivery).map(Arc::new);
+        known.or_else(same, || (hashes, delivery.to_vec()), judge)
+    }
+
+    fn judge(
         attempt: &Attempt,
         step1: &Digest,
         step2: &Digest,

@@ -112,7 +112,12 @@ impl Unmask {
         match self.reconstruct(attempt) {
             Ok(secrets) => {
                 let Self { roll, adverts, chunks, dealers, headers, votes, .. } = self;
-                let published = Published { adverts, dealers, headers, votes };
+                let published = Published {
+                    adverts: Arc::new(adverts),
+                    dealers: Arc::new(dealers),
+                    headers: Arc::new(headers),
+                    votes: Arc::new(votes),
+                };
                 let revealed = Revealed::new(attempt.clone(), published, secrets);
                 Ok(Done { roll, chunks, revealed: Arc::new(revealed) })
             }
