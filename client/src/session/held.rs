@@ -4,7 +4,7 @@
 //! Everything that is kept was verified by the protocol's client. It is durable before this client deals its shares: so
 //! whoever reaches the step in which ε is spent is held by every honest member that dealt.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use consilium_crypto::{
     digest::Digest,
@@ -23,9 +23,17 @@ use thiserror::Error;
 /// Most plans of which adverts are told in one answer.
 const MOST_PLANS: usize = 64;
 
-/// The last advert of every peer, for every plan.
+/// The last advert of every peer, by plan and member.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Held(BTreeMap<(Id, Digest), HeldAdvert>);
+pub struct Held(BTreeMap<Digest, BTreeMap<Id, Kept>>);
+
+/// One advert, and the attempt it was said in: one of all that were said in it.
+#[derive(Clone, Debug, PartialEq)]
+struct Kept {
+    /// Without member and advert.
+    said_in: Arc<HeldAdvert>,
+    advert: Box<[u8]>,
+}
 
 /// A file of kept adverts that is not one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -38,7 +46,25 @@ pub struct BadHeld;
 #[derive(Clone, PartialEq, prost::Message)]
 struct File {
     #[prost(message, repeated, tag = "1")]
-    adverts: Vec<HeldAdvert>,
+    attempts: Vec<OfAttempt>,
+}
+
+/// What an attempt's members said in it.
+#[derive(Clone, PartialEq, prost::Message)]
+struct OfAttempt {
+    /// Without member and advert.
+    #[prost(message, required, tag = "1")]
+    said_in: HeldAdvert,
+    #[prost(message, repeated, tag = "2")]
+    said: Vec<Said>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Said {
+    #[prost(string, tag = "1")]
+    member: String,
+    #[prost(bytes = "vec", tag = "2")]
+    advert: Vec<u8>,
 }
 
 impl Held {
@@ -52,22 +78,38 @@ impl Held {
         if Digest::of(body).0 != *digest {
             return Err(BadHeld);
         }
-        let file = File::decode(body).map_err(|_| BadHeld)?;
-        let entry =
-            |held: HeldAdvert| Some(((held.member.parse().ok()?, digest_of(&held.plan_digest)?), held));
-        file.adverts.into_iter().map(entry).collect::<Option<BTreeMap<_, _>>>().map(Self).ok_or(BadHeld)
+        let mut held = Self::default();
+        for OfAttempt { said_in, said } in File::decode(body).map_err(|_| BadHeld)?.attempts {
+            let plan = digest_of(&said_in.plan_digest).ok_or(BadHeld)?;
+            let (said_in, of_plan) = (Arc::new(said_in), held.0.entry(plan).or_default());
+            for Said { member, advert } in said {
+                let member = member.parse().map_err(|_| BadHeld)?;
+                of_plan.insert(member, Kept { said_in: said_in.clone(), advert: advert.into() });
+            }
+        }
+        Ok(held)
     }
 
     /// The adverts of one plan, as one file: SHA-256 of the rest, and the rest.
     pub fn to_bytes(&self, plan: &Digest) -> Vec<u8> {
-        let of_plan = |((_, of), held): (&(Id, Digest), &HeldAdvert)| (of == plan).then(|| held.clone());
-        let body = File { adverts: self.0.iter().filter_map(of_plan).collect() }.encode_to_vec();
+        let mut attempts: Vec<OfAttempt> = Vec::new();
+        for (member, kept) in self.0.get(plan).into_iter().flatten() {
+            let said = Said { member: member.to_string(), advert: kept.advert.to_vec() };
+            // Few: whoever was missing from the newest attempt is kept from an earlier one.
+            match attempts.iter_mut().find(|attempt| attempt.said_in == *kept.said_in) {
+                Some(attempt) => attempt.said.push(said),
+                None => attempts.push(OfAttempt { said_in: kept.said_in.as_ref().clone(), said: vec![said] }),
+            }
+        }
+        let body = File { attempts }.encode_to_vec();
         [&Digest::of(&body).0[..], &body].concat()
     }
 
     /// Takes over what another file holds.
     pub fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
+        for (plan, adverts) in other.0 {
+            self.0.entry(plan).or_default().extend(adverts);
+        }
     }
 
     /// Keeps what a verified delivery of step 1 shows, in the place of earlier adverts.
@@ -79,29 +121,36 @@ impl Held {
         own: &Id,
         delivery: &[u8],
     ) {
+        let said_in = Arc::new(HeldAdvert {
+            member: String::new(),
+            job: plan.document().job.to_string(),
+            plan_digest: plan.digest().0.to_vec(),
+            round: announcement.round,
+            attempt: announcement.attempt,
+            adapter_digest: announcement.adapter.0.to_vec(),
+            optimizer_digest: announcement.optimizer.0.to_vec(),
+            context: context.0.to_vec(),
+            advert: Vec::new(),
+        });
+        let of_plan = self.0.entry(plan.digest()).or_default();
         for (Position(position), advert) in delivered_adverts(delivery) {
             let Some(member) = announcement.cohort.get(usize::from(position)).filter(|id| *id != own) else {
                 continue;
             };
-            let held = HeldAdvert {
-                member: member.to_string(),
-                job: plan.document().job.to_string(),
-                plan_digest: plan.digest().0.to_vec(),
-                round: announcement.round,
-                attempt: announcement.attempt,
-                adapter_digest: announcement.adapter.0.to_vec(),
-                optimizer_digest: announcement.optimizer.0.to_vec(),
-                context: context.0.to_vec(),
-                advert,
-            };
-            self.0.insert((member.clone(), plan.digest()), held);
+            let kept = Kept { said_in: said_in.clone(), advert: advert.into() };
+            of_plan.insert(member.clone(), kept);
         }
     }
 
     /// What is held of a member: one advert a plan.
     pub(super) fn of(&self, member: &Id) -> Vec<HeldAdvert> {
-        let theirs = self.0.iter().filter(|((of, _), _)| of == member);
-        theirs.take(MOST_PLANS).map(|(_, held)| held.clone()).collect()
+        let theirs = self.0.values().filter_map(|of_plan| of_plan.get(member));
+        let whole = |kept: &Kept| HeldAdvert {
+            member: member.to_string(),
+            advert: kept.advert.to_vec(),
+            ..kept.said_in.as_ref().clone()
+        };
+        theirs.take(MOST_PLANS).map(whole).collect()
     }
 }
 
