@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use consilium_crypto::{
     digest::{Digest, Transcript},
-    sign::{Signature, SigningKey, VerifyingKey, sign, verify},
+    sign::{Signature, SigningKey, VerifyingKey, sign_digest, verify_digest},
 };
 use thiserror::Error;
 
@@ -116,8 +116,21 @@ impl Signatures {
 
     /// Adds `signer`'s signature over `text`.
     pub fn add(&mut self, kind: Kind, text: &str, signer: &Id, key: &SigningKey) {
-        let ctx = fingerprint(kind, text);
-        self.0.insert(signer.clone(), sign(key, kind.as_str(), &ctx, signer.as_str(), text.as_bytes()));
+        self.add_all(kind, text, [(signer, key)]);
+    }
+
+    /// Adds the signatures of several signers over `text`, which is hashed once.
+    pub fn add_all<'a>(
+        &mut self,
+        kind: Kind,
+        text: &str,
+        signers: impl IntoIterator<Item = (&'a Id, &'a SigningKey)>,
+    ) {
+        let (ctx, body) = (fingerprint(kind, text), Digest::of(text.as_bytes()));
+        for (signer, key) in signers {
+            let signature = sign_digest(key, kind.as_str(), &ctx, signer.as_str(), &body);
+            self.0.insert(signer.clone(), signature);
+        }
     }
 
     /// Takes over the lines of `other`; the same signer's newer line wins.
@@ -148,11 +161,11 @@ impl Signatures {
         keys: &BTreeMap<Id, VerifyingKey>,
         needed: usize,
     ) -> Result<(), SignatureError> {
-        let ctx = fingerprint(kind, text);
+        let (ctx, body) = (fingerprint(kind, text), Digest::of(text.as_bytes()));
         let mut signed = Vec::new();
         for (signer, signature) in &self.0 {
             let Some(key) = keys.get(signer) else { continue };
-            verify(key, kind.as_str(), &ctx, signer.as_str(), text.as_bytes(), signature)
+            verify_digest(key, kind.as_str(), &ctx, signer.as_str(), &body, signature)
                 .map_err(|_| SignatureError::Bad { signer: signer.clone(), kind: kind.as_str() })?;
             signed.push(signer.clone());
         }
