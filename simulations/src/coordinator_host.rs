@@ -147,7 +147,7 @@ impl CoordinatorHost {
         self.disk.crash();
     }
 
-    pub(crate) fn releases_from(&self, round: u32) -> Vec<(SignedReleaseHead, Vec<u8>)> {
+    pub(crate) fn releases_from(&self, round: u32) -> Vec<Arc<(SignedReleaseHead, Vec<u8>)>> {
         self.disk.releases_from(round)
     }
 

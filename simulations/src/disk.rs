@@ -3,7 +3,7 @@
 //! Kept in memory, in the same encodings as the coordinator's store keeps them, and with its rule that a chunk that
 //! was never synced may be gone.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use consilium_coordinator::round::{Aggregation, BadEvent, Event, Recovered};
 use consilium_crypto::{ring, secagg::UnmaskError};
@@ -41,7 +41,7 @@ type InputKey = (u32, u32, Id);
 pub struct Disk {
     events: Vec<Stored>,
     inputs: BTreeMap<InputKey, Masked>,
-    releases: BTreeMap<u32, (SignedReleaseHead, Vec<u8>)>,
+    releases: BTreeMap<u32, Arc<(SignedReleaseHead, Vec<u8>)>>,
 }
 
 impl Disk {
@@ -60,7 +60,7 @@ impl Disk {
     }
 
     pub(crate) fn publish(&mut self, round: u32, head: SignedReleaseHead, sum: Vec<u8>) {
-        self.releases.insert(round, (head, sum));
+        self.releases.insert(round, Arc::new((head, sum)));
     }
 
     pub(crate) fn put_chunk(&mut self, key: InputKey, index: u32, bytes: Vec<u8>) {
@@ -99,10 +99,10 @@ impl Disk {
     }
 
     pub(crate) fn release(&self, round: u32) -> Option<(SignedReleaseHead, Vec<u8>)> {
-        self.releases.get(&round).cloned()
+        self.releases.get(&round).map(|release| release.as_ref().clone())
     }
 
-    pub(crate) fn releases_from(&self, round: u32) -> Vec<(SignedReleaseHead, Vec<u8>)> {
+    pub(crate) fn releases_from(&self, round: u32) -> Vec<Arc<(SignedReleaseHead, Vec<u8>)>> {
         self.releases.range(round..).map(|(_, release)| release.clone()).collect()
     }
 

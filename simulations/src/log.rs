@@ -23,7 +23,12 @@ impl Log {
 
     /// Adds a line: when, who, what, and a digest of the bytes concerned.
     pub(crate) fn line(&mut self, at: Micros, who: &str, what: &str, bytes: &[u8]) {
-        let line = format!("{at} {who} {what} {}\n", Digest::of(bytes));
+        self.line_of(at, who, what, &Digest::of(bytes));
+    }
+
+    /// Adds a line about bytes whose digest is known.
+    pub(crate) fn line_of(&mut self, at: Micros, who: &str, what: &str, digest: &Digest) {
+        let line = format!("{at} {who} {what} {digest}\n");
         self.hasher.update(line.as_bytes());
         self.lines += 1;
         if let Some(out) = &mut self.out

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use consilium_client::session::Input as ToClient;
 use consilium_coordinator::round::Input as ToCoordinator;
+use consilium_crypto::digest::Digest;
 use consilium_proto::{
     ids::Id,
     wire::{
@@ -15,7 +16,7 @@ use prost::Message as _;
 
 use super::{
     World,
-    queue::{Happening, Upload},
+    queue::{Happening, Packet, Upload},
 };
 use crate::{
     client_host::ClientHost,
@@ -128,25 +129,37 @@ impl World {
             Heard::Protocol(message) => self.accident(index, message.round, message.step, false),
             _ => None,
         };
-        let bytes = Arc::new(CoordinatorMessage { kind: Some(message) }.encode_to_vec());
+        let packet = self.packet(message);
         let Some(line) = self.lines.get_mut(index) else { return };
         if line.connection() != Some(session) {
             return;
         }
-        self.traffic.down += bytes.len() as u64;
-        match line.send(false, bytes.len(), self.now) {
+        self.traffic.down += packet.bytes.len() as u64;
+        match line.send(false, packet.bytes.len(), self.now) {
             _ if accident == Some(Accident::Lost) => self.breaks(index),
             Fate::Arrives { at, connection } => {
                 let after = accident == Some(Accident::LostAfter);
                 if accident == Some(Accident::Twice) {
                     self.queue
-                        .push(at, Happening::Down { to: index, connection, bytes: bytes.clone(), after });
+                        .push(at, Happening::Down { to: index, connection, packet: packet.clone(), after });
                 }
-                self.queue.push(at, Happening::Down { to: index, connection, bytes, after });
+                self.queue.push(at, Happening::Down { to: index, connection, packet, after });
             }
             Fate::Breaks => self.breaks(index),
             Fate::Nowhere => {}
         }
+    }
+
+    /// A message as bytes. Most go to everybody, one after another: those are encoded once.
+    fn packet(&mut self, message: Heard) -> Arc<Packet> {
+        if let Some((_, packet)) = self.last_said.as_ref().filter(|(last, _)| *last == message) {
+            return packet.clone();
+        }
+        let bytes = CoordinatorMessage { kind: Some(message.clone()) }.encode_to_vec();
+        let digest = Digest::of(&bytes);
+        let packet = Arc::new(Packet { bytes, digest });
+        self.last_said = Some((message, packet.clone()));
+        packet
     }
 
     pub(super) fn arrives_up(&mut self, from: usize, connection: u64, bytes: &[u8]) {
@@ -167,13 +180,16 @@ impl World {
         });
     }
 
-    pub(super) fn arrives_down(&mut self, to: usize, connection: u64, bytes: &[u8]) {
+    pub(super) fn arrives_down(&mut self, to: usize, connection: u64, packet: &Packet) {
         if !self.is_connected(to, connection) {
             return;
         }
-        let Ok(CoordinatorMessage { kind: Some(kind) }) = CoordinatorMessage::decode(bytes) else { return };
+        let Ok(CoordinatorMessage { kind: Some(kind) }) = CoordinatorMessage::decode(packet.bytes.as_slice())
+        else {
+            return;
+        };
         let who = self.id(to);
-        self.log.line(self.now, who.as_str(), "from coordinator", bytes);
+        self.log.line_of(self.now, who.as_str(), "from coordinator", &packet.digest);
         self.tell_client(to, ToClient::Heard(kind));
     }
 
@@ -197,12 +213,14 @@ impl World {
             return;
         }
         let start = self.clients.get(from).map_or(0, ClientHost::starts);
-        for (head, sum) in self.coordinator.releases_from(round) {
+        for release in self.coordinator.releases_from(round) {
             let Some(line) = self.lines.get_mut(from) else { return };
-            self.traffic.down += (head.encoded_len() + sum.len()) as u64;
-            match line.send(false, head.encoded_len() + sum.len(), self.now) {
+            let (head, sum) = &*release;
+            let length = head.encoded_len() + sum.len();
+            self.traffic.down += length as u64;
+            match line.send(false, length, self.now) {
                 Fate::Arrives { at, connection } => {
-                    self.queue.push(at, Happening::Release { to: from, connection, head, sum });
+                    self.queue.push(at, Happening::Release { to: from, connection, release });
                 }
                 Fate::Breaks => return self.breaks(from),
                 Fate::Nowhere => return,

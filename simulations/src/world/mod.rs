@@ -75,6 +75,8 @@ pub struct World {
     doomed: BTreeSet<usize>,
     mishaps: Vec<Mishap>,
     traffic: Traffic,
+    /// What the coordinator said last.
+    last_said: Option<(wire::coordinator_message::Kind, Arc<queue::Packet>)>,
     watch: Watch,
     attacking: Option<Attacking>,
     log: Log,
@@ -149,6 +151,7 @@ impl World {
             doomed: BTreeSet::new(),
             mishaps: scenario.faults.mishaps.clone(),
             traffic: Traffic::default(),
+            last_said: None,
             watch,
             attacking,
             limit: limit(&scenario, &behaviour),

@@ -1,5 +1,7 @@
 //! What happens to processes: they start, die, come back, and dial.
 
+use std::sync::Arc;
+
 use consilium_client::session::Input as ToClient;
 use consilium_coordinator::round::Input as ToCoordinator;
 
@@ -50,8 +52,8 @@ impl World {
                     self.breaks(from);
                 }
             }
-            Happening::Down { to, connection, bytes, after } => {
-                self.arrives_down(to, connection, &bytes);
+            Happening::Down { to, connection, packet, after } => {
+                self.arrives_down(to, connection, &packet);
                 if after {
                     self.breaks(to);
                 }
@@ -59,8 +61,9 @@ impl World {
             Happening::Part { from, connection, part } => self.part(from, connection, part),
             Happening::NextPart { from, upload } => self.send_chunk(from, upload),
             Happening::Asked { from, connection, round } => self.asked(from, connection, round),
-            Happening::Release { to, connection, head, sum } => {
+            Happening::Release { to, connection, release } => {
                 if self.is_connected(to, connection) {
+                    let (head, sum) = Arc::unwrap_or_clone(release);
                     self.tell_client(to, ToClient::Release { head, sum });
                 }
             }

@@ -3,7 +3,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
-use consilium_crypto::release::AdapterState;
+use consilium_crypto::{digest::Digest, release::AdapterState};
 use consilium_proto::wire;
 
 use crate::network::Micros;
@@ -35,7 +35,7 @@ pub(super) enum Happening {
     Down {
         to: usize,
         connection: u64,
-        bytes: Arc<Vec<u8>>,
+        packet: Arc<Packet>,
         after: bool,
     },
     /// A part of an upload arrives.
@@ -58,8 +58,7 @@ pub(super) enum Happening {
     Release {
         to: usize,
         connection: u64,
-        head: wire::SignedReleaseHead,
-        sum: Vec<u8>,
+        release: Arc<(wire::SignedReleaseHead, Vec<u8>)>,
     },
     Released {
         to: usize,
@@ -88,6 +87,12 @@ pub(super) enum Happening {
         round: u32,
         adapter: Arc<AdapterState>,
     },
+}
+
+/// A message of the coordinator, as bytes: one copy, however many organizations it goes to.
+pub(super) struct Packet {
+    pub(super) bytes: Vec<u8>,
+    pub(super) digest: Digest,
 }
 
 /// A masked vector on its way, chunk by chunk.
