@@ -43,6 +43,7 @@ pub(crate) fn roster() -> Roster {
         coordinator_next: None,
         viewers: Vec::new(),
         plan_signers: Vec::new(),
+        simulated: false,
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a simulated round costs, held against its bars:
 //! `cargo bench -p consilium-simulations --bench rounds [-- plain|secure|large]`; without a word, all.
 //!
-//! Every party's own keys, shares, masks and releases are computed for itself (what all are shown alike, an announcement or a release's
-//! head, is verified once); training is the synthetic task's, one patient a lot. Of a job of three rounds the middle of the second and third counts (of a thousand organizations, where a round takes
+//! Every party's own keys, shares, masks and releases are computed for itself (what all are shown alike, an announcement, a step's
+//! headers or a release's head, is verified once); training is the synthetic task's, one patient a lot. Of a job of three rounds the middle of the second and third counts (of a thousand organizations, where a round takes
 //! minutes, the second of two): in the first, organizations also prove that their state is the newest.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
@@ -31,6 +31,8 @@ fn main() -> Result<()> {
     if wanted("plain") {
         let seconds = middle(&rounds(Protocol::Plain, 1000, 10, 7)?, |row| row.seconds);
         rows.push(report::Row { key: "sim_plain_round_s.n1000", value: seconds, bar: Bar::AtMost(0.25) });
+        let seconds = middle(&rounds(Protocol::Plain, 10_000, 10, 3)?, |row| row.seconds);
+        rows.push(report::Row { key: "sim_plain_round_s.n10000", value: seconds, bar: Bar::AtMost(3.0) });
     }
     if wanted("secure") {
         let measured = rounds(Protocol::Secure, 100, 100_000, 3)?;

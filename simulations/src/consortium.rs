@@ -10,7 +10,7 @@ use consilium_proto::{
         Cohort, Encoding, Evaluation, Local, Optimizer, Plan, Privacy, PrivacyUnit, Retries, Task,
         VerifiedPlan,
     },
-    roster::{Party, Roster, VerifiedRoster},
+    roster::{DEPLOYED_COHORT, Party, Roster, VerifiedRoster},
     signed::{Kind, Signatures, fingerprint},
 };
 use jiff::civil::{Date, date};
@@ -60,6 +60,7 @@ impl Consortium {
             coordinator_next: None,
             viewers: Vec::new(),
             plan_signers: Vec::new(),
+            simulated: scenario.organizations > u32::from(DEPLOYED_COHORT),
         };
         let text = roster.to_text()?;
         let signatures = sign(Kind::Roster, &text, &organizations);
@@ -82,15 +83,14 @@ fn party(identity: &Identity) -> Party {
 
 fn sign(kind: Kind, text: &str, organizations: &[Arc<Identity>]) -> Signatures {
     let mut signatures = Signatures::default();
-    for identity in organizations {
-        signatures.add(kind, text, &identity.id, identity.signing_key());
-    }
+    signatures.add_all(kind, text, organizations.iter().map(|it| (&it.id, it.signing_key())));
     signatures
 }
 
-/// The id of an organization, numbered from 0. Ids sort as their numbers do.
+/// The id of an organization, numbered from 0. Ids sort as their numbers do: beyond four digits a letter comes first.
 pub fn organization(index: u32) -> Id {
-    id(&format!("org-{:04}", index + 1))
+    let number = index.saturating_add(1);
+    id(&if number < 10_000 { format!("org-{number:04}") } else { format!("org-z{number:010}") })
 }
 
 fn id(text: &str) -> Id {
@@ -257,5 +257,7 @@ mod tests {
         let consortium = found(&Scenario::new(12, 1));
         let ids: Vec<_> = consortium.organizations.iter().map(|identity| identity.id.clone()).collect();
         assert_eq!(ids, consortium.plan.cohort());
+        let ids: Vec<_> = (0..20_000).map(organization).collect();
+        assert!(ids.is_sorted_by(|one, next| one < next));
     }
 }

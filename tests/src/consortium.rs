@@ -94,6 +94,7 @@ impl Consortium {
             coordinator_next: None,
             viewers: Vec::new(),
             plan_signers: Vec::new(),
+            simulated: false,
         };
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|probe| probe.local_addr()).expect("a port").port();

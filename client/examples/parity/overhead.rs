@@ -93,6 +93,7 @@ fn plan(lot: f64) -> Result<(VerifiedPlan, String), Failure> {
         organizations: identities[1..].iter().map(|identity| identity.party(until)).collect(),
         operators: Vec::new(),
         plan_signers: Vec::new(),
+        simulated: false,
         viewers: Vec::new(),
     };
     let sign = |kind, text: &str| {

@@ -80,6 +80,7 @@ impl Consortium {
             coordinator_next: None,
             viewers: Vec::new(),
             plan_signers: Vec::new(),
+            simulated: false,
         };
         let text = roster.to_text().unwrap();
         let pin = fingerprint(Document::Roster, &text);

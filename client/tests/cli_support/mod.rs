@@ -78,6 +78,7 @@ impl Consortium {
             coordinator_next: None,
             viewers: Vec::new(),
             plan_signers: Vec::new(),
+            simulated: false,
         };
         let mut draft = Draft { roster, plan: plan("demo"), signers: vec!["site-1", "site-2", "site-3"] };
         change(&mut draft);

@@ -67,6 +67,7 @@ fn documents(
         coordinator_next: None,
         viewers: Vec::new(),
         plan_signers: Vec::new(),
+        simulated: false,
     };
     let text = roster.to_text().unwrap();
     let roster =

@@ -117,6 +117,7 @@ impl Consortium {
             coordinator_next: Some(next.party(until)),
             viewers: vec![viewer.party(until)],
             plan_signers: Vec::new(),
+            simulated: false,
         };
         let sign = |kind, text: &str| {
             let mut signatures = Signatures::default();

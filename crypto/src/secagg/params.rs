@@ -18,15 +18,15 @@ pub struct Params {
 impl Params {
     /// Smallest cohort.
     pub const MIN_COHORT: u16 = 3;
-    /// Largest cohort.
-    pub const MAX_COHORT: u16 = 1000;
+    /// Largest cohort. Rosters allow a tenth of it, except to simulations.
+    pub const MAX_COHORT: u16 = 10_000;
 
     /// Checks the numbers of an attempt: `n` members, of whom up to `t_c` may collude with the coordinator;
     /// at least `m_min` survivors; vectors of `dimension` elements of `ring`.
     ///
     /// # Errors
     ///
-    /// When `n` is outside 3..=1000, the quorum exceeds `n`, `m_min` is outside quorum..=`n`, fewer than two
+    /// When `n` is outside 3..=10000, the quorum exceeds `n`, `m_min` is outside quorum..=`n`, fewer than two
     /// honest contributors are guaranteed, or `dimension` is zero.
     pub fn new(n: u16, t_c: u16, m_min: u16, ring: RingWidth, dimension: u32) -> Result<Self, ParamsError> {
         let params = Self { n, t_c, m_min, ring, dimension };
@@ -136,7 +136,7 @@ impl Params {
 /// Numbers that do not fit together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParamsError {
-    /// A cohort outside 3..=1000.
+    /// A cohort outside 3..=10000.
     Cohort {
         /// Cohort size.
         n: u16,
@@ -171,7 +171,7 @@ pub enum ParamsError {
 impl fmt::Display for ParamsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Cohort { n } => write!(f, "cohort size n = {n} is outside 3..=1000"),
+            Self::Cohort { n } => write!(f, "cohort size n = {n} is outside 3..=10000"),
             Self::Colluders { n, t_c } => write!(
                 f,
                 "t_c = {t_c} colluders of n = {n} leave no possible quorum; lower t_c or enlarge the cohort"
@@ -256,7 +256,7 @@ mod tests {
     fn impossible_numbers_are_refused_by_name() {
         let refused = |n, t_c, m_min, dimension| Params::new(n, t_c, m_min, ring(), dimension);
         assert_eq!(refused(2, 0, 2, 1), Err(ParamsError::Cohort { n: 2 }));
-        assert_eq!(refused(1001, 1, 600, 1), Err(ParamsError::Cohort { n: 1001 }));
+        assert_eq!(refused(10_001, 1, 6_000, 1), Err(ParamsError::Cohort { n: 10_001 }));
         assert_eq!(refused(5, 4, 5, 1), Err(ParamsError::Honest { m_min: 5, t_c: 4 }));
         assert_eq!(refused(5, 5, 5, 1), Err(ParamsError::Colluders { n: 5, t_c: 5 }));
         assert_eq!(refused(5, u16::MAX, 5, 1), Err(ParamsError::Colluders { n: 5, t_c: u16::MAX }));

@@ -10,6 +10,8 @@ use consilium_crypto::{
     secagg::Params,
 };
 
+use crate::roster::DEPLOYED_COHORT;
+
 use super::{
     Hours, Optimizer, Plan, PlanError, PrivacyUnit, Tensor, common_window,
     hours::DAY,
@@ -242,7 +244,10 @@ fn window(plan: &Plan) -> Result<(), PlanError> {
 fn cohort(plan: &Plan) -> Result<(u32, u32), PlanError> {
     let c = &plan.cohort;
     let (n, t_c, m_min) = (c.organizations, c.colluders, c.min_survivors);
-    rule((3..=1000).contains(&n), "cohort.organizations", &n, || "it must be 3 to 1000".into())?;
+    // Of those that are not simulated the roster allows fewer.
+    rule((3..=u32::from(Params::MAX_COHORT)).contains(&n), "cohort.organizations", &n, || {
+        format!("it must be 3 to {DEPLOYED_COHORT}, or to {} in a simulation", Params::MAX_COHORT)
+    })?;
     rule(t_c > 0 || c.allow_no_colluders, "cohort.colluders", &t_c, || {
         "0 means that no member may share what it knows with the coordinator; \
          if that is meant, write allow_no_colluders = true"

@@ -22,14 +22,31 @@ pub struct Version {
     pub signatures: Signatures,
 }
 
-/// Verifies a chain, oldest version first: the first has the pinned fingerprint and the signature of every organization it
+/// Verifies a deployment's chain, oldest version first: the first has the pinned fingerprint and the signature of every organization it
 /// lists; every later one names the fingerprint of the one before and carries the signatures that it [needs](needed) of that one's
 /// organizations. A revoked key signs no version after the one that its revocation names.
 ///
 /// # Errors
 ///
-/// [`RosterError`] of the first version that does not hold, or of a revocation.
+/// [`RosterError`] of the first version that does not hold, or of a revocation; and for a simulation's roster.
 pub fn verify(
+    versions: &[Version],
+    pinned: &Digest,
+    revocations: &Revocations,
+) -> Result<VerifiedRoster, RosterError> {
+    let verified = verify_any(versions, pinned, revocations)?;
+    if verified.document().simulated {
+        return Err(RosterError::Rule {
+            field: "simulated",
+            value: "true".to_owned(),
+            rule: "this roster was drawn up for a simulation; only the simulator takes it",
+        });
+    }
+    Ok(verified)
+}
+
+/// As [`verify`], simulated or not.
+pub(super) fn verify_any(
     versions: &[Version],
     pinned: &Digest,
     revocations: &Revocations,

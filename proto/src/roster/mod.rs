@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use consilium_crypto::{digest::Digest, sign::VerifyingKey};
+use consilium_crypto::{digest::Digest, secagg::Params, sign::VerifyingKey};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,10 @@ use crate::{
     signed::{MAX_DOCUMENT_BYTES, Signatures},
     text,
 };
+
+/// Most organizations of a consortium that is not simulated: what [message sizes](crate::MAX_MESSAGE_BYTES) and a coordinator's memory are
+/// made for.
+pub const DEPLOYED_COHORT: u16 = 1000;
 
 /// The roster's text, parsed. Nothing about it is believed yet; [`Roster::verify`] makes it so.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,6 +66,10 @@ pub struct Roster {
     /// Who may sign plans instead of a quorum of organizations; empty: the quorum signs.
     #[serde(rename = "plan_signer", default)]
     pub plan_signers: Vec<PlanSigner>,
+    /// A simulation's roster: it may list [ten times](Params::MAX_COHORT) as many organizations, and [no program that is
+    /// deployed](chain::verify) takes it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub simulated: bool,
 }
 
 /// One party and its keys.
@@ -122,8 +130,11 @@ impl Roster {
             );
         }
         let n = self.organizations.len();
-        if !(3..=1000).contains(&n) {
+        if !(3..=usize::from(DEPLOYED_COHORT)).contains(&n) && !self.simulated {
             return rule("organization count", &n, "a consortium has 3 to 1000 organizations");
+        }
+        if !(3..=usize::from(Params::MAX_COHORT)).contains(&n) {
+            return rule("organization count", &n, "a simulated consortium has 3 to 10000 organizations");
         }
         if self.quorum < 2 * n / 3 + 1 || self.quorum > n {
             return rule(
@@ -193,7 +204,7 @@ impl Roster {
         Ok(toml::to_string_pretty(self).unwrap_or_default())
     }
 
-    /// Verifies version 1 alone: the pinned fingerprint, and the signature of every organization it lists.
+    /// Verifies version 1 alone, a simulation's, too: the pinned fingerprint, and the signature of every organization it lists.
     ///
     /// # Errors
     ///
@@ -204,7 +215,7 @@ impl Roster {
         pinned: &Digest,
     ) -> Result<VerifiedRoster, RosterError> {
         let only = chain::Version { text: text.to_owned(), signatures: signatures.clone() };
-        chain::verify(&[only], pinned, &revocation::Revocations::default())
+        chain::verify_any(&[only], pinned, &revocation::Revocations::default())
     }
 }
 

@@ -111,7 +111,28 @@ fn r2_rosters_that_break_a_rule() {
     broken(&|roster| {
         roster.plan_signers = vec![PlanSigner { id: id(9), signing_key: key(1).verifying_key() }]
     });
+    broken(&|roster| roster.simulated = true);
     assert_eq!(verify(&[], &Digest([0; 32]), &none()).unwrap_err().check(), "R2");
+}
+
+/// Ten thousand organizations are for the simulator alone: a roster that lists them says so, and is verified like any other.
+#[test]
+fn a_simulated_roster_is_no_deployments() {
+    let mut simulated = roster();
+    simulated.simulated = true;
+    let signed = version(&simulated, &ALL);
+    let pin = pin(&signed);
+    assert!(Roster::verify(&signed.text, &signed.signatures, &pin).unwrap().document().simulated);
+    refused(verify(&[signed], &pin, &none()), "R2");
+
+    let listing = |n: u32, simulated| {
+        let organizations =
+            (0..n).map(|index| party(&format!("o{index}").parse().unwrap(), index as u8)).collect();
+        Roster { organizations, simulated, quorum: n as usize, ..roster() }
+    };
+    let why = |n, simulated| listing(n, simulated).to_text().unwrap_err().to_string();
+    assert!(why(1001, false).contains("3 to 1000"));
+    assert!(why(10_001, true).contains("3 to 10000"));
 }
 
 /// A coordinator hands one client a roster in which a peer has another key. It can sign it with all the keys it likes: the pin is

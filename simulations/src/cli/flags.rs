@@ -5,7 +5,7 @@ use clap::Args;
 /// Each sets one field of the scenario; `--set` sets any.
 #[derive(Debug, Args)]
 pub(super) struct Flags {
-    /// Organizations in every cohort, 3 to 1000.
+    /// Organizations in every cohort, 3 to 1000; to 10000 with the plain protocol.
     #[arg(long, value_name = "N")]
     organizations: Option<u32>,
     /// Rounds.

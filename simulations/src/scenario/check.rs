@@ -3,9 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use consilium_crypto::secagg::Params;
+use consilium_proto::roster::DEPLOYED_COHORT;
 use thiserror::Error;
 
-use super::{Network, Partition, Profile, Scenario, TaskKind, part, quorum};
+use super::{Network, Partition, Profile, Protocol, Scenario, TaskKind, part, quorum};
 
 /// Why a scenario cannot work. Nothing was simulated.
 #[derive(Debug, Error)]
@@ -63,8 +64,13 @@ impl Scenario {
     /// [`Refused::Range`], with the arithmetic.
     pub fn check(&self) -> Result<(), Refused> {
         let n = self.organizations;
-        let (low, high) = (u32::from(Params::MIN_COHORT), u32::from(Params::MAX_COHORT));
-        range((low..=high).contains(&n), "organizations", &n, || format!("a cohort has {low} to {high}"))?;
+        let (low, high, of) = match self.protocol {
+            Protocol::Secure => (Params::MIN_COHORT, DEPLOYED_COHORT, "secure"),
+            Protocol::Plain => (Params::MIN_COHORT, Params::MAX_COHORT, "plain"),
+        };
+        range((u32::from(low)..=u32::from(high)).contains(&n), "organizations", &n, || {
+            format!("a cohort has {low} to {high} with protocol = \"{of}\"")
+        })?;
         self.check_lines(&self.network)?;
         self.check_clients()?;
         self.check_profiles()?;

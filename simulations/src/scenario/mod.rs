@@ -31,7 +31,7 @@ pub struct Scenario {
     pub name: String,
     /// Decides keys, data, lots, noise, network and who drops out when. Default: 1.
     pub seed: u64,
-    /// Organizations `n`, all of them in every cohort: 3 to 1000. Default: 50.
+    /// Organizations `n`, all of them in every cohort: 3 to 1000, or to 10000 with `protocol = "plain"`. Default: 50.
     pub organizations: u32,
     /// Rounds. Default: 3.
     pub rounds: u32,

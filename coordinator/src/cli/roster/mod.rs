@@ -109,6 +109,7 @@ impl Build {
             operators: all(&self.operators)?,
             viewers: all(&self.viewers)?,
             plan_signers: all(&self.plan_signers)?.into_iter().map(signer).collect(),
+            simulated: false,
         };
         let text = roster.to_text().map_err(Failure::refused)?;
         files::create_public(&self.out, &text)?;
