@@ -11,12 +11,14 @@ use consilium_crypto::{
     release::ARITHMETIC_VERSION,
     ring::{self, RingVector},
     secagg::{
-        LedgerHead, Step,
+        LedgerHead, Position, Step,
         client::{Participant, Reply},
     },
 };
 use consilium_proto::{
+    PROTOCOL_VERSION,
     announcement::Announcement,
+    ids::Id,
     plan::{
         Adapter, AdapterMode, Cohort, Deadlines, Encoding, Evaluation, Model, Optimizer, Plan, Pooling,
         Privacy, PrivacyUnit, Retries, TargetModules, Task, Tensor,
@@ -24,6 +26,7 @@ use consilium_proto::{
     release::unpack_sum,
     roster::{Party, Roster},
     signed::{Kind as Document, Signatures, fingerprint},
+    wire::{self, coordinator_message::Kind},
 };
 use rand::{SeedableRng as _, rngs::StdRng};
 
