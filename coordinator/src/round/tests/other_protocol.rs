@@ -4,6 +4,7 @@
 mod clear_sum;
 
 use consilium_crypto::protocol::Participating;
+use consilium_proto::release::unpack_sum;
 
 use super::*;
 use clear_sum::ClearSum;
