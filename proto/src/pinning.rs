@@ -2,9 +2,10 @@
 //!
 //! Both sides show a self-signed certificate; what counts is the SHA-256 of its public key, which the signed roster
 //! lists. Names, issuers and dates inside the certificate are ignored, the roster's `valid_until` is not. The
-//! handshake's signature is checked by the crypto provider, so whoever connects holds the private key. TLS 1.3 only.
+//! handshake's signature is checked by the crypto provider, so whoever connects holds the private key. TLS 1.3 only. A client and its
+//! trainer pin each other in the same way, to one key instead of a roster's.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use consilium_crypto::digest::Digest;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
@@ -13,7 +14,7 @@ use rustls::{
     SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 
@@ -32,7 +33,8 @@ pub const SERVER_NAME: &str = "consilium";
 /// When the identity's TLS key is unusable.
 pub fn server_config(identity: &Identity, roster: Arc<VerifiedRoster>) -> Result<ServerConfig, Error> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = Arc::new(RosterVerifier { roster, provider: provider.clone() });
+    let accepts = move |key: &Digest, day| roster.caller(key, day).map(drop).map_err(refused);
+    let verifier = Arc::new(Pinned { accepts, provider: provider.clone() });
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
@@ -49,13 +51,39 @@ pub fn server_config(identity: &Identity, roster: Arc<VerifiedRoster>) -> Result
 ///
 /// When the identity's TLS key is unusable.
 pub fn client_config(identity: &Identity, roster: Arc<VerifiedRoster>) -> Result<ClientConfig, Error> {
+    let accepts = move |key: &Digest, day| {
+        let coordinator = roster.coordinator_keys().find(|party| party.tls_key == *key);
+        coordinator.ok_or(NOT_ACCEPTED)?.valid_on(day).map_err(refused)
+    };
+    dialling(accepts, identity.certificate().clone(), identity.tls_key())
+}
+
+/// What a client needs to reach the holder of one key and nobody else. It shows `certificate`.
+///
+/// # Errors
+///
+/// When its own key is unusable.
+pub fn client_config_for(
+    holder: Digest,
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ClientConfig, Error> {
+    let accepts = move |shown: &Digest, _| if *shown == holder { Ok(()) } else { Err(NOT_ACCEPTED) };
+    dialling(accepts, certificate, key)
+}
+
+fn dialling(
+    accepts: impl Accepts,
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = Arc::new(RosterVerifier { roster, provider: provider.clone() });
+    let verifier = Arc::new(Pinned { accepts, provider: provider.clone() });
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
-        .with_client_auth_cert(vec![identity.certificate().clone()], identity.tls_key())?;
+        .with_client_auth_cert(vec![certificate], key)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }
@@ -67,23 +95,38 @@ pub fn day_of(now: UnixTime) -> Date {
     TimeZone::UTC.to_datetime(moment).date()
 }
 
-#[derive(Debug)]
-struct RosterVerifier {
-    roster: Arc<VerifiedRoster>,
-    provider: Arc<CryptoProvider>,
-}
+/// Whether the holder of a key is let in on a day, or why not.
+trait Accepts: Fn(&Digest, Date) -> Result<(), Error> + Send + Sync + 'static {}
 
-impl RosterVerifier {
-    fn digest(certificate: &CertificateDer<'_>) -> Result<Digest, Error> {
-        key_digest(certificate).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))
-    }
-}
+impl<F: Fn(&Digest, Date) -> Result<(), Error> + Send + Sync + 'static> Accepts for F {}
+
+/// Nobody is known by that key.
+const NOT_ACCEPTED: Error = Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
 
 fn refused(why: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::InvalidCertificate(CertificateError::Other(rustls::OtherError(Arc::new(why))))
 }
 
-impl ServerCertVerifier for RosterVerifier {
+/// Of a certificate only the key counts, on either side; that whoever shows it holds the private half is the provider's check.
+struct Pinned<F> {
+    accepts: F,
+    provider: Arc<CryptoProvider>,
+}
+
+impl<F> fmt::Debug for Pinned<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pinned").finish_non_exhaustive()
+    }
+}
+
+impl<F: Accepts> Pinned<F> {
+    fn verify(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+        let key = key_digest(certificate).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        (self.accepts)(&key, day_of(now))
+    }
+}
+
+impl<F: Accepts> ServerCertVerifier for Pinned<F> {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -92,12 +135,7 @@ impl ServerCertVerifier for RosterVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let digest = Self::digest(end_entity)?;
-        let Some(coordinator) = self.roster.coordinator_keys().find(|party| party.tls_key == digest) else {
-            return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
-        };
-        coordinator.valid_on(day_of(now)).map_err(refused)?;
-        Ok(ServerCertVerified::assertion())
+        self.verify(end_entity, now).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -123,7 +161,7 @@ impl ServerCertVerifier for RosterVerifier {
     }
 }
 
-impl ClientCertVerifier for RosterVerifier {
+impl<F: Accepts> ClientCertVerifier for Pinned<F> {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -134,8 +172,7 @@ impl ClientCertVerifier for RosterVerifier {
         _intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.roster.caller(&Self::digest(end_entity)?, day_of(now)).map_err(refused)?;
-        Ok(ClientCertVerified::assertion())
+        self.verify(end_entity, now).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

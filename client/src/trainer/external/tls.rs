@@ -5,13 +5,11 @@
 
 use std::{path::Path, sync::Arc};
 
-use consilium_crypto::{digest::Digest, secret::Secret};
-use consilium_proto::identity::key_digest;
+use consilium_crypto::secret::Secret;
+use consilium_proto::{identity::key_digest, pinning::client_config_for};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
+    ClientConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
 use crate::files::{self, FileError};
@@ -81,66 +79,11 @@ pub fn client_config(folder: &Path) -> Result<Arc<ClientConfig>, KeyError> {
     let certificate = read_certificate(folder, CLIENT_CERTIFICATE)?;
     let trainer = key_digest(&read_certificate(folder, TRAINER_CERTIFICATE)?)
         .ok_or_else(|| unusable(TRAINER_CERTIFICATE)("not a certificate".into()))?;
-    let provider = Arc::new(ring::default_provider());
-    let verifier = Arc::new(Pinned { trainer, provider: provider.clone() });
-    let failed = |error: Error| unusable(CLIENT_KEY)(error.to_string());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(failed)?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_client_auth_cert(vec![certificate], key)
-        .map_err(failed)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(config))
+    let config = client_config_for(trainer, certificate, key);
+    config.map(Arc::new).map_err(|error| unusable(CLIENT_KEY)(error.to_string()))
 }
 
 fn read_certificate(folder: &Path, file: &'static str) -> Result<CertificateDer<'static>, KeyError> {
     let text = files::read_text(&folder.join(file), 1 << 16)?;
     CertificateDer::from_pem_slice(text.as_bytes()).map_err(|error| unusable(file)(error.to_string()))
-}
-
-/// Takes the holder of one key for the trainer, and nobody else.
-#[derive(Debug)]
-struct Pinned {
-    trainer: Digest,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if key_digest(end_entity) == Some(self.trainer) {
-            return Ok(ServerCertVerified::assertion());
-        }
-        Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }
