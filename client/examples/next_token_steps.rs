@@ -6,8 +6,9 @@
 //! tokens; categories are split into texts to learn from and held-out ones by their order. 30 steps of 8 texts, rank 8 on query and
 //! value of the layers from FIRST_LAYER (0) on, one thread, BASE `bf16` or `f32`. No noise is added: what it costs and what is learned is the matter here.
 //!
-//! Prints one JSON object: held-out loss before and after, seconds a step, peak memory. Writes `OUT/adapter` (a PEFT folder) and
-//! `OUT/logits.json`: two held-out texts with their tokens and every fiftieth logit of each, for a comparison with `peft`.
+//! Prints one JSON object: held-out loss before and after, seconds a step, peak memory; and what libtorch needs in this process for the matrix
+//! products of a step alone, which no trainer on it can do without. Writes `OUT/adapter` (a PEFT folder) and `OUT/logits.json`: two held-out
+//! texts with their tokens and every fiftieth logit of each, for a comparison with `peft`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,10 +17,12 @@ use std::time::Instant;
 use consilium_client::data::{DataConfig, Dataset};
 use consilium_client::export::write_peft_folder;
 use consilium_client::model::{
-    AdapterSpec, AdapterTensors, ModelFolder, Pooling, TargetModules, TaskKind, TensorKind, adapter_tensors,
+    AdapterSpec, AdapterTensors, ModelConfig, ModelFolder, Pooling, TargetModules, TaskKind, TensorKind,
+    adapter_tensors,
 };
 use consilium_client::trainer::{Base, Device, TorchModel, Trained, TrainerSpec};
 use serde_json::json;
+use tch::{Kind, Tensor};
 
 const STEPS: usize = 30;
 const LOT: usize = 8;
@@ -98,13 +101,16 @@ fn main() -> Result<(), Failure> {
     )?;
     write_logits(&torch, &folder, &values, &held, Path::new(out))?;
     seconds.sort_by(f64::total_cmp);
+    let (peak, median) = (peak_mib(), seconds[STEPS / 2]);
+    let products = products(folder.config(), first, base)?;
     println!(
         "{}",
         json!({
             "base": format!("{base:?}"), "first_layer": first, "trained": torch.dimension(),
             "held_out_before": before.loss, "held_out_after": after.loss, "fell_by": before.loss - after.loss,
-            "median_step_s": seconds[STEPS / 2], "slowest_step_s": seconds[STEPS - 1],
-            "training_loss": [losses[0], losses[STEPS - 1]], "peak_rss_mib": peak_mib(),
+            "median_step_s": median, "fastest_step_s": seconds[0], "slowest_step_s": seconds[STEPS - 1],
+            "products_s": products, "step_vs_products": median / products,
+            "training_loss": [losses[0], losses[STEPS - 1]], "peak_rss_mib": peak,
         })
     );
     Ok(())
@@ -197,6 +203,39 @@ impl Adam {
             }
         }
     }
+}
+
+/// Seconds for the matrix products of one step, forward and backward, each weight its own as in the model: the best of five.
+fn products(config: &ModelConfig, first: usize, base: Base) -> Result<f64, Failure> {
+    let kind = if base == Base::Bf16 { Kind::BFloat16 } else { Kind::Float };
+    let at = |rows: usize, columns: usize| {
+        Tensor::f_rand([rows as i64, columns as i64], (Kind::Float, tch::Device::Cpu))?.f_to_kind(kind)
+    };
+    let (d, wide) = (config.hidden_size, config.intermediate_size);
+    let queries = config.heads * config.head_width;
+    let qkv = queries + 2 * config.key_heads * config.head_width;
+    let mut weights = Vec::new();
+    for _ in first..config.layers {
+        for (outputs, inputs) in [(qkv, d), (d, queries), (2 * wide, d), (d, wide)] {
+            weights.push(at(outputs, inputs)?);
+        }
+    }
+    weights.push(at(config.vocab_size, d)?);
+    let mut inputs = BTreeMap::new();
+    for size in [d, queries, qkv, wide, 2 * wide, config.vocab_size] {
+        inputs.insert(size as i64, at(LOT * TOKENS, size)?);
+    }
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let begin = Instant::now();
+        for weight in &weights {
+            let (outputs, width) = weight.size2()?;
+            drop(inputs[&width].f_linear::<Tensor>(weight, None)?);
+            drop(inputs[&outputs].f_matmul(weight)?);
+        }
+        best = best.min(begin.elapsed().as_secs_f64());
+    }
+    Ok(best)
 }
 
 fn write_logits(

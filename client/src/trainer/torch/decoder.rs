@@ -12,6 +12,7 @@ use crate::model::ModelConfig;
 use crate::trainer::TrainError;
 
 /// Cosine and sine of each place's angles, `[places, head width]` each: place `p`'s `i`-th and `i + w/2`-th numbers turn by `p·θ^(−2i/w)`.
+/// The first half of the sines is negative: they multiply the other half of a head.
 pub(super) fn turns(config: &ModelConfig, places: usize) -> Result<(Tensor, Tensor), TrainError> {
     let half = config.head_width / 2;
     let angle = |place: usize, i: usize| {
@@ -21,10 +22,10 @@ pub(super) fn turns(config: &ModelConfig, places: usize) -> Result<(Tensor, Tens
     };
     let mut table = [Vec::new(), Vec::new()];
     for place in 0..places {
-        for i in (0..half).chain(0..half) {
-            let (sin, cos) = angle(place, i).sin_cos();
+        for i in 0..2 * half {
+            let (sin, cos) = angle(place, i % half).sin_cos();
             table[0].push(cos as f32);
-            table[1].push(sin as f32);
+            table[1].push(if i < half { -sin } else { sin } as f32);
         }
     }
     let shape = [places as i64, config.head_width as i64];
@@ -52,8 +53,9 @@ impl Network {
 
         let h = layer.output_norm.apply(&x, config)?;
         let wide = weights.intermediate.apply(&h, &layer.intermediate, (index, Place::Intermediate), taps)?;
-        let half = config.intermediate_size as i64;
-        let active = wide.f_narrow(1, 0, half)?.f_silu()?.f_mul(&wide.f_narrow(1, half, half)?)?;
+        let halves = wide.f_chunk(2, 1)?;
+        let [gate, gated] = halves.as_slice() else { return Err(uneven()) };
+        let active = gate.f_silu()?.f_mul(gated)?;
         let narrow = weights.output.apply(&active, &layer.output, (index, Place::Output), taps)?;
         Ok(narrow.f_add(&x)?)
     }
@@ -68,29 +70,32 @@ impl Network {
         let (heads, key_heads, width) =
             (config.heads as i64, config.key_heads as i64, config.head_width as i64);
         let (n, turned) = (qkv.size2()?.0, (heads + key_heads) * width);
-        // Queries and keys turn with their places, values do not.
-        let qk = qkv.f_narrow(1, 0, turned)?.f_reshape([n, heads + key_heads, width])?;
+        // Queries and keys turn with their places, values do not. (Split and put together, not cut out: the gradient of a cut is as large
+        // as what it was cut from, and mostly zeros.)
+        let parts = qkv.f_split_with_sizes([turned, key_heads * width], 1)?;
+        let [qk, values] = parts.as_slice() else { return Err(uneven()) };
+        let qk = qk.f_reshape([n, heads + key_heads, width])?;
         let at = |table: &Tensor| table.f_index_select(0, &layout.places)?.f_unsqueeze(1);
-        let swapped = Tensor::f_cat(
-            &[&qk.f_narrow(2, width / 2, width / 2)?.f_neg()?, &qk.f_narrow(2, 0, width / 2)?],
-            2,
-        )?;
-        let qk = qk.f_mul(&at(cos)?)?.f_add(&swapped.f_mul(&at(sin)?)?)?.f_reshape([n, turned])?;
-        let qkv = Tensor::f_cat(&[&qk, &qkv.f_narrow(1, turned, key_heads * width)?], 1)?;
+        let turned_qk = qk.f_mul(&at(cos)?)?.f_addcmul(&qk.f_roll([width / 2], [2])?, &at(sin)?)?;
+        let qkv = Tensor::f_cat(&[&turned_qk.f_reshape([n, turned])?, values], 1)?;
 
         let mut groups = Vec::with_capacity(layout.groups.len());
         for group in &layout.groups {
             let (b, t) = (group.b, group.t);
             let split = group.pad(&qkv)?.f_view([b, t, heads + 2 * key_heads, width])?.f_transpose(1, 2)?;
-            let shared = |first: i64| {
-                let of_groups = split.f_narrow(1, first, key_heads)?;
-                of_groups.f_repeat_interleave_self_int(heads / key_heads, 1, None)
-            };
-            let (q, k, v) = (split.f_narrow(1, 0, heads)?, shared(heads)?, shared(heads + key_heads)?);
+            let parts = split.f_split_with_sizes([heads, key_heads, key_heads], 1)?;
+            let [q, k, v] = parts.as_slice() else { return Err(uneven()) };
+            let shared =
+                |of_groups: &Tensor| of_groups.f_repeat_interleave_self_int(heads / key_heads, 1, None);
+            let (k, v) = (shared(k)?, shared(v)?);
             let mixed =
-                Tensor::f_scaled_dot_product_attention::<Tensor>(&q, &k, &v, None, 0.0, true, None, false)?;
+                Tensor::f_scaled_dot_product_attention::<Tensor>(q, &k, &v, None, 0.0, true, None, false)?;
             groups.push(mixed.f_transpose(1, 2)?.f_reshape([b * t, heads * width])?);
         }
         layout.pack(&groups)
     }
+}
+
+fn uneven() -> TrainError {
+    TrainError::Torch("a tensor did not fall into its parts".to_owned())
 }

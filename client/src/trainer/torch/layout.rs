@@ -17,6 +17,8 @@ pub(super) struct Layout {
     pub(super) places: Tensor,
     /// For each packed row, its place among the groups' rows laid one after the other; 0 for filler.
     back: Tensor,
+    /// How many rows of filler there are, if no text is padded: then packed rows are the groups' rows and those.
+    only_filler: Option<i64>,
 }
 
 /// Texts of one padded length.
@@ -27,6 +29,8 @@ pub(super) struct Group {
     pub(super) t: i64,
     /// The packed row of each `(text, token)`: `[b·t]`.
     rows: Tensor,
+    /// The first of them, if no text is padded: then they are a run.
+    run: Option<i64>,
     /// Added to attention scores: `[b, 1, 1, t]`, 0 or hugely negative.
     pub(super) mask: Tensor,
     /// Weights of the mean over a text's tokens: `[b, 1, t]`.
@@ -57,7 +61,8 @@ impl Layout {
             }
         }
         let on = |rows: &[i64]| Tensor::f_from_slice(rows)?.f_to_device(device);
-        Ok(Self { groups, places: on(&places)?, back: on(&back)? })
+        let only_filler = (padded == packed).then_some((rows - packed) as i64);
+        Ok(Self { groups, places: on(&places)?, back: on(&back)?, only_filler })
     }
 
     /// The groups' results `[b·t, d]` → packed `[n, d]`; filler rows hold something finite.
@@ -66,6 +71,9 @@ impl Layout {
             [one] => one.shallow_clone(),
             several => Tensor::f_cat(several, 0)?,
         };
+        if let Some(filler) = self.only_filler {
+            return Ok(all.f_constant_pad_nd([0, 0, 0, filler])?);
+        }
         Ok(all.f_index_select(0, &self.back)?)
     }
 
@@ -103,6 +111,7 @@ impl Group {
         let mut mean = vec![0f32; b * t];
         let mut first = Vec::with_capacity(b);
         let mut next = first_row;
+        let run = lengths.iter().all(|&length| length == t).then_some(first_row as i64);
         for (text, &length) in lengths.iter().enumerate() {
             first.push(next as i64);
             for token in text * t..text * t + length {
@@ -117,6 +126,7 @@ impl Group {
             b,
             t,
             rows: Tensor::f_from_slice(&rows)?.f_to_device(device)?,
+            run,
             mask: Tensor::f_from_slice(&mask)?.f_reshape([b, 1, 1, t])?.f_to_device(device)?,
             mean: Tensor::f_from_slice(&mean)?.f_reshape([b, 1, t])?.f_to_device(device)?,
             first: Tensor::f_from_slice(&first)?.f_to_device(device)?,
@@ -126,6 +136,9 @@ impl Group {
     /// Packed `[n, width]` → `[b, t, width]`.
     pub(super) fn pad(&self, x: &Tensor) -> Result<Tensor, TrainError> {
         let width = x.size2()?.1;
+        if let Some(first) = self.run {
+            return Ok(x.f_narrow(0, first, self.b * self.t)?.f_reshape([self.b, self.t, width])?);
+        }
         Ok(x.f_index_select(0, &self.rows)?.f_view([self.b, self.t, width])?)
     }
 }

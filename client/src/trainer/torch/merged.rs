@@ -53,7 +53,7 @@ impl Product {
             input = input.f_dropout(*dropout, true)?;
         }
         let added = input.f_matmul(&a.f_tr()?)?.f_matmul(&b.f_tr()?)?;
-        let y = y.f_to_kind(Kind::Float)?.f_add(&added)?.f_to_kind(y.kind())?;
+        let y = y.f_add(&added.f_to_kind(y.kind())?)?;
         taps.keep(layer, place, &input, y)
     }
 }
