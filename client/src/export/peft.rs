@@ -201,6 +201,9 @@ struct Described {
     rank_pattern: serde_json::Map<String, Value>,
     #[serde(default)]
     alpha_pattern: serde_json::Map<String, Value>,
+    /// Modules that were trained whole. None is known here: `peft`'s classifier expects another pooling than a plan's, and its
+    /// logits would be others.
+    modules_to_save: Option<Vec<String>>,
 }
 
 impl Described {
@@ -238,6 +241,8 @@ fn compare(path: &Path, config: &ModelConfig, spec: &AdapterSpec) -> Result<(), 
         ("fan_in_fan_out", json!(found.fan_in_fan_out), json!(false)),
         ("rank_pattern", json!(found.rank_pattern), json!({})),
         ("alpha_pattern", json!(found.alpha_pattern), json!({})),
+        // An empty list saves nothing.
+        ("modules_to_save", json!(found.modules_to_save.filter(|names| !names.is_empty())), json!(null)),
     ];
     let differing = [
         ("target_modules", json!(found.target_modules), json!(spec.target_modules)),

@@ -57,6 +57,12 @@ fn a_folder_of_another_plan_is_refused_field_by_field() {
     fs::write(&path, text.replace("\"use_dora\": false", "\"use_dora\": true")).unwrap();
     let error = read_peft_folder(folder.path(), &config(), &spec(), None).unwrap_err().to_string();
     assert!(error.contains("use_dora is true"), "{error}");
+    fs::write(&path, text.replace("\"modules_to_save\": null", "\"modules_to_save\": [\"classifier\"]"))
+        .unwrap();
+    let error = read_peft_folder(folder.path(), &config(), &spec(), None).unwrap_err().to_string();
+    assert!(error.contains("modules_to_save is [\"classifier\"], the plan says null"), "{error}");
+    fs::write(&path, text.replace("\"modules_to_save\": null", "\"modules_to_save\": []")).unwrap();
+    read_peft_folder(folder.path(), &config(), &spec(), None).unwrap();
     fs::write(&path, "{}").unwrap();
     let error = read_peft_folder(folder.path(), &config(), &spec(), None).unwrap_err().to_string();
     assert!(error.contains("does not parse"), "{error}");
