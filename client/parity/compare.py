@@ -158,6 +158,7 @@ class Parity:
             job = self.job(layers, self.some(512))
             shapes, flat = self.started(job)
             without_cache = self.client("step", {**job, "cache_bytes": 0})
+            half = self.client("step", {**job, "cache_bytes": 0, "base": "bf16"})
             ours = self.client("step", job)
             theirs = json.loads(subprocess.run(
                 [sys.executable, HERE / "step.py", self.out / "job.json", json.dumps(shapes)],
@@ -166,6 +167,7 @@ class Parity:
             rows[name] = {
                 "dimension": ours["dimension"], "built_in_s": built_in, "built_in_with_cached_states_s": min(ours["warm_s"]),
                 "opacus_s": opacus, "ratio": built_in / opacus, "ratio_with_cached_states": min(ours["warm_s"]) / opacus,
+                "built_in_bf16_base_s": min(half["warm_s"]), "ratio_bf16_base": min(half["warm_s"]) / opacus,
                 "built_in_peak_mib": without_cache["peak_mib"], "opacus_peak_mib": theirs["peak_mib"],
                 "memory_ratio": without_cache["peak_mib"] / theirs["peak_mib"], "opacus_batch": theirs["batch"],
             }

@@ -42,6 +42,9 @@ struct Job {
     adapter: AdapterPart,
     /// Patients by their places in the data.
     patients: Vec<usize>,
+    /// How the frozen model is held.
+    #[serde(default)]
+    base: Base,
     /// Bytes of frozen states that are kept.
     cache_bytes: u64,
     /// Where the adapter is read from and written to: flat f32 of all tensors in name order.
@@ -114,7 +117,7 @@ impl Job {
             cache_bytes: self.cache_bytes,
             threads: 1,
             max_physical_batch: 48,
-            base: Base::F32,
+            base: self.base,
             device: Device::Cpu,
         };
         let model = TorchModel::load(&folder, spec)?;

@@ -55,7 +55,7 @@ pub(super) fn overhead(job: &Job) -> Result<(), Failure> {
     let (mut socket, mut check, mut noised) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..=job.repeats {
         let begin = Instant::now();
-        let sum = trainer.sum(&adapter, &everybody)?;
+        let sum = trainer.sum(&adapter, &everybody, &[])?;
         socket.push(begin.elapsed().as_secs_f64());
         let begin = Instant::now();
         let lot = LotSum::from_clipped(&derived.encoding, sum.values, sum.patients)?;
