@@ -12,7 +12,7 @@ from consilium_trainer._conversation import Conversation
 
 
 class Instant(Conversation):
-    def _sum(self, plan, tensors, patients, context):
+    def _sum(self, plan, tensors, patients, resting, context):
         if not hasattr(self, "ready"):
             self.ready = ClippedSum(plan)
             self.ready.values[:] = np.random.default_rng(1).integers(-3, 4, plan.dimension)

@@ -49,7 +49,7 @@ pub mod trainer_wire {
 }
 
 /// Version of the contract with a trainer.
-pub const TRAINER_VERSION: u32 = 1;
+pub const TRAINER_VERSION: u32 = 2;
 
 /// Version of the wire contract, sent in every [`wire::Hello`].
 pub const PROTOCOL_VERSION: u32 = 3;

@@ -61,8 +61,9 @@ class SoftmaxRegression(Trainer):
             rows = [self.rows[index] for p in drawn for index in self.of_patient[p][: self.most]]
             if rows:
                 x, d, loss, hit = self.scores(now, rows)
-                now["bias"] -= local.learning_rate * d.mean(axis=0)
-                now["weight"] -= local.learning_rate * (d.T @ x) / len(rows)
+                gradient = {"bias": d.mean(axis=0), "weight": (d.T @ x) / len(rows)}
+                for name in now.keys() - set(local.resting):
+                    now[name] -= local.learning_rate * (gradient[name] + local.proximal * (now[name] - tensors[name]))
                 losses.append(loss.mean())
                 hits.append(hit.mean())
         values = self.plan.flatten({name: now[name] - tensors[name] for name in now})

@@ -21,7 +21,7 @@ TEXT = '[task]\nlabels = ["x", "y"]\n'
 
 
 def request(**changes):
-    fields = dict(version=1, job="job", plan_digest=b"d" * 32, plan=TEXT, tensors=TENSORS, clipping=CLIPPING)
+    fields = dict(version=2, job="job", plan_digest=b"d" * 32, plan=TEXT, tensors=TENSORS, clipping=CLIPPING)
     return wire.OpenRequest(**{**fields, **changes})
 
 
@@ -82,6 +82,16 @@ class Clipping(unittest.TestCase):
         self.assertAlmostEqual(total.loss / 20_000, 0.15 * 64 / 4, delta=0.02)
         self.assertEqual(total.correct, 0)
 
+    def test_what_rests_is_zero_and_takes_nothing_of_the_clip(self):
+        gradient = np.full(7, 1e3, np.float32)
+        total = ClippedSum(plan(), ["a"])
+        self.assertTrue(total.add(gradient, 0.0, False))
+        self.assertEqual(total.values[:6].tolist(), [0] * 6)
+        self.assertLessEqual(abs(int(total.values[6]) - 0.97 * 64), 1, "all of the clip is z's")
+        self.assertEqual(gradient.tolist(), [1e3] * 7, "the caller's own is left alone")
+        with self.assertRaisesRegex(ValueError, "frozen is not a trained tensor"):
+            ClippedSum(plan(), ["frozen"])
+
     def test_long_gradients_are_shrunk_to_the_limit(self):
         gradient = np.array([3e20, 0, 0, 0, 0, 0, -4e20], np.float32)
         total = ClippedSum(plan())
@@ -139,6 +149,7 @@ class Known(Trainer):
                 yield PatientGradient(np.ones(7, np.float32), 1.0, True)
 
     def delta(self, tensors, patients, local):
+        self.told = local
         return Delta(np.full(7, local.learning_rate, np.float32), 0.5, 0.25)
 
     def evaluate(self, tensors, limit):
@@ -149,7 +160,8 @@ class OverASocket(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "t.sock"
-        self.server = Server(Known(), socket=self.path, name="known").start()
+        self.known = Known()
+        self.server = Server(self.known, socket=self.path, name="known").start()
         self.channel = grpc.insecure_channel(f"unix:{self.path}")
         service = f"/{consilium_trainer.server.SERVICE}/"
         self.open = self.channel.unary_unary(service + "Open", wire.OpenRequest.encode, wire.OpenReply.decode)
@@ -184,14 +196,19 @@ class OverASocket(unittest.TestCase):
     def test_sums_deltas_and_scores(self):
         self.refused("before the plan", grpc.StatusCode.FAILED_PRECONDITION, lambda: self.ask(["p"], sum=wire.SumTask(4)))
         reply = self.open(request())
-        self.assertEqual((reply.version, reply.name, reply.plan_digest, len(reply.digest)), (1, "known", b"d" * 32, 32))
+        self.assertEqual((reply.version, reply.name, reply.plan_digest, len(reply.digest)), (2, "known", b"d" * 32, 32))
         for width in (4, 8):
             head, values = self.ask(["p", "q", "r"], sum=wire.SumTask(width))
             self.assertEqual([t.name for t in head.answer.tensors], ["a", "z"])
             numbers = np.frombuffer(values.values, f"<i{width}")
             # Three gradients of length 2.6, shrunk to 0.97: each coordinate near 0.97 · 64 / √7 · 3.
             np.testing.assert_allclose(numbers, np.full(7, 70.4), atol=3)
-        head, values = self.ask(["p"], delta=wire.DeltaTask(2, 0.5, 0.1))
+        head, values = self.ask(["p", "q"], sum=wire.SumTask(4), resting=["z"])
+        self.assertEqual(np.frombuffer(values.values, "<i4")[6], 0)
+        head, values = self.ask(["p"], delta=wire.DeltaTask(2, 0.5, 0.1, 0.25), resting=["a"])
+        told = self.known.told
+        self.assertEqual((told.steps, told.learning_rate, told.sampling_rate), (2, 0.5, 0.1))
+        self.assertEqual((told.proximal, told.resting), (0.25, ("a",)))
         self.assertEqual(np.frombuffer(values.values, "<f4").tolist(), [0.5] * 7)
         self.assertEqual(head.answer.delta, wire.Delta(0.5, 0.25))
         (head,) = self.ask([], evaluate=wire.EvaluateTask(9))
@@ -200,7 +217,7 @@ class OverASocket(unittest.TestCase):
         self.assertEqual((empty.answer.sum, set(values.values)), (wire.Sum(0, 0), {0}))
 
     def test_what_is_wrong_is_refused_and_says_nothing_of_a_record(self):
-        self.refused("version", grpc.StatusCode.FAILED_PRECONDITION, lambda: self.open(request(version=2)))
+        self.refused("version", grpc.StatusCode.FAILED_PRECONDITION, lambda: self.open(request(version=1)))
         self.open(request())
         late = grpc.StatusCode.FAILED_PRECONDITION
         self.refused("3 gradients for 2", late, lambda: self.ask(["p", "twice"], sum=wire.SumTask(4)))

@@ -20,8 +20,11 @@ use consilium_crypto::{
 };
 use consilium_proto::plan::{Local, VerifiedPlan};
 
-use super::lot::{LotFailed, failed, noise, sum_lot, tensors, without};
-use crate::{model::AdapterTensors, trainer::Trainer};
+use super::lot::{LotFailed, failed, noise, sum_lot, tensors};
+use crate::{
+    model::AdapterTensors,
+    trainer::{OwnDelta, Trainer},
+};
 
 /// An adapter on its way through local steps.
 struct Walk {
@@ -152,10 +155,10 @@ fn plain_steps(
     let recipe = recipe(plan)?;
     if trainer.clips() {
         let everybody: Vec<usize> = (0..trainer.patients()).collect();
-        let own =
-            trainer.delta(&tensors(adapter), &everybody).map_err(|error| failed(error.code(), &error))?;
-        let delta = without(&own.delta, &adapter.still(), &mut Vec::new()).to_vec();
-        return Ok(Plain { delta, loss: own.loss, accuracy: own.accuracy });
+        let OwnDelta { delta, loss, accuracy } = trainer
+            .delta(&tensors(adapter), &everybody, &adapter.still())
+            .map_err(|error| failed(error.code(), &error))?;
+        return Ok(Plain { delta, loss, accuracy });
     }
     let mut walk = Walk::new(adapter, recipe);
     let (mut loss, mut correct, mut seen) = (0f64, 0f64, 0u64);

@@ -75,7 +75,7 @@ pub(super) fn sum_lot<'a>(
 ) -> Result<LotSum<'a>, LotFailed> {
     let lot = draw_lot(plan.document().privacy.sampling_rate, trainer.patients(), rng);
     if trainer.clips() {
-        let sum = trainer.sum(adapter, &lot).map_err(|error| failed(error.code(), &error))?;
+        let sum = trainer.sum(adapter, &lot, still).map_err(|error| failed(error.code(), &error))?;
         let refused = |error| failed("trainer", &format_args!("the trainer's answer is refused: {error}"));
         return LotSum::from_clipped(&plan.derived().encoding, sum.values, sum.patients).map_err(refused);
     }
@@ -106,7 +106,7 @@ pub(super) fn sum_lot<'a>(
 }
 
 /// The gradient, with zeros for the coordinates that rest.
-pub(super) fn without<'a>(gradient: &'a [f32], still: &[Range<usize>], room: &'a mut Vec<f32>) -> &'a [f32] {
+fn without<'a>(gradient: &'a [f32], still: &[Range<usize>], room: &'a mut Vec<f32>) -> &'a [f32] {
     if still.is_empty() {
         return gradient;
     }

@@ -1,5 +1,7 @@
 //! A trainer that leaves out who has opted out, whatever is asked of it.
 
+use std::ops::Range;
+
 use super::{Attempt, ClippedSum, Evaluation, OwnDelta, PatientGradient, TrainError, Trainer};
 use crate::{data::OptOut, model::AdapterTensors};
 
@@ -53,14 +55,24 @@ impl<T: Trainer> Trainer for Consenting<T> {
         self.trainer.clips()
     }
 
-    fn sum(&mut self, adapter: &AdapterTensors, patients: &[usize]) -> Result<ClippedSum, TrainError> {
+    fn sum(
+        &mut self,
+        adapter: &AdapterTensors,
+        patients: &[usize],
+        still: &[Range<usize>],
+    ) -> Result<ClippedSum, TrainError> {
         let patients = self.left(patients)?;
-        self.trainer.sum(adapter, &patients)
+        self.trainer.sum(adapter, &patients, still)
     }
 
-    fn delta(&mut self, adapter: &AdapterTensors, patients: &[usize]) -> Result<OwnDelta, TrainError> {
+    fn delta(
+        &mut self,
+        adapter: &AdapterTensors,
+        patients: &[usize],
+        still: &[Range<usize>],
+    ) -> Result<OwnDelta, TrainError> {
         let patients = self.left(patients)?;
-        self.trainer.delta(adapter, &patients)
+        self.trainer.delta(adapter, &patients, still)
     }
 
     fn evaluate(&mut self, adapter: &AdapterTensors, limit: Option<usize>) -> Result<Evaluation, TrainError> {

@@ -1,6 +1,6 @@
 //! What a trainer is told and what it answers. No libtorch here.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Instant};
+use std::{fmt, ops::Range, str::FromStr, sync::Arc, time::Instant};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -259,21 +259,32 @@ pub trait Trainer: Send {
         false
     }
 
-    /// A lot from a trainer that [clips](Trainer::clips). Its norm has not been looked at.
+    /// A lot from a trainer that [clips](Trainer::clips). Its norm has not been looked at. Coordinates that rest (`still`, in order) are zero.
     ///
     /// # Errors
     /// A patient that does not exist; whatever is wrong with the trainer or its answer.
-    fn sum(&mut self, adapter: &AdapterTensors, patients: &[usize]) -> Result<ClippedSum, TrainError> {
-        let _ = (adapter, patients);
+    fn sum(
+        &mut self,
+        adapter: &AdapterTensors,
+        patients: &[usize],
+        still: &[Range<usize>],
+    ) -> Result<ClippedSum, TrainError> {
+        let _ = (adapter, patients, still);
         Err(TrainError::ClipsNot)
     }
 
-    /// The plan's local steps over these patients, from a trainer that [clips](Trainer::clips). Finite, and of the right length.
+    /// The plan's local steps over these patients, from a trainer that [clips](Trainer::clips). Finite, of the right length, and zero where
+    /// coordinates rest.
     ///
     /// # Errors
     /// As [`Trainer::sum`].
-    fn delta(&mut self, adapter: &AdapterTensors, patients: &[usize]) -> Result<OwnDelta, TrainError> {
-        let _ = (adapter, patients);
+    fn delta(
+        &mut self,
+        adapter: &AdapterTensors,
+        patients: &[usize],
+        still: &[Range<usize>],
+    ) -> Result<OwnDelta, TrainError> {
+        let _ = (adapter, patients, still);
         Err(TrainError::ClipsNot)
     }
 

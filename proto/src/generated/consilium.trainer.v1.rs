@@ -2,7 +2,7 @@
 /// Everything that stays the same for a job.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OpenRequest {
-    /// Version of this contract: 1.
+    /// Version of this contract: 2.
     #[prost(uint32, tag = "1")]
     pub version: u32,
     /// Name of the job.
@@ -60,7 +60,7 @@ pub struct Clipping {
 /// Who the trainer says it is. Nobody can check that from outside; it is what the trainer's owner answers for.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OpenReply {
-    /// Version of this contract: 1. Another one is refused.
+    /// Version of this contract: 2. Another one is refused.
     #[prost(uint32, tag = "1")]
     pub version: u32,
     /// A name for people, 1 to 100 characters.
@@ -115,6 +115,10 @@ pub struct Question {
     /// The client hangs up after this long, milliseconds.
     #[prost(uint64, tag = "6")]
     pub within_ms: u64,
+    /// Names of the trained tensors that rest in this round (the plan's mode `alternate`), in name order. In a sum, every patient's
+    /// gradient has zeros there *before* it is clipped; a delta is trained with them held still. An answer that is not zero there is refused.
+    #[prost(string, repeated, tag = "10")]
+    pub resting: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(oneof = "question::Task", tags = "7, 8, 9")]
     pub task: ::core::option::Option<question::Task>,
 }
@@ -149,6 +153,10 @@ pub struct DeltaTask {
     /// Part of the patients that a step looks at.
     #[prost(double, tag = "3")]
     pub sampling_rate: f64,
+    /// FedProx's μ, of the term `μ/2 · |w − w₀|²` that holds every step to the adapter w₀ of the question; 0: there is none. That it was
+    /// kept to cannot be seen from outside.
+    #[prost(double, tag = "4")]
+    pub proximal: f64,
 }
 /// Score the adapter on the public test set, which the trainer has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

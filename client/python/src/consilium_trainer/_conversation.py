@@ -14,7 +14,7 @@ from .clipping import ClippedSum
 from .plan import Plan
 from .trainer import LocalSteps, Trainer
 
-VERSION = 1
+VERSION = 2
 _PART_BYTES = 1 << 20
 
 
@@ -55,12 +55,14 @@ class Conversation:
             answer = wire.Answer(id=question.id)
             data: NDArray[Any] = np.empty(0, np.uint8)
             if question.sum is not None:
-                total = self._sum(plan, tensors, patients, context)
+                total = self._sum(plan, tensors, patients, question.resting, context)
                 answer.sum = wire.Sum(total.loss, total.correct)
                 data = _narrow(total.values, question.sum.value_bytes)
             elif question.delta is not None:
                 task = question.delta
-                steps = LocalSteps(task.steps, task.learning_rate, task.sampling_rate)
+                steps = LocalSteps(
+                    task.steps, task.learning_rate, task.sampling_rate, task.proximal, tuple(question.resting)
+                )
                 delta = self._trainer.delta(tensors, patients, steps)
                 answer.delta = wire.Delta(float(delta.loss), float(delta.accuracy))
                 data = np.ascontiguousarray(delta.values, "<f4").reshape(-1)
@@ -80,8 +82,10 @@ class Conversation:
         for at in range(0, flat.size, _PART_BYTES):
             yield wire.AnswerPart(values=flat[at : at + _PART_BYTES].tobytes())
 
-    def _sum(self, plan: Plan, tensors: Any, patients: list[str], context: grpc.ServicerContext) -> ClippedSum:
-        total, given = ClippedSum(plan), 0
+    def _sum(
+        self, plan: Plan, tensors: Any, patients: list[str], resting: list[str], context: grpc.ServicerContext
+    ) -> ClippedSum:
+        total, given = ClippedSum(plan, resting), 0
         if patients:
             for patient in self._trainer.patient_gradients(tensors, patients):
                 total.add(patient.gradient, patient.loss, patient.correct)

@@ -12,7 +12,7 @@ from ._wire import Field, Message
 class OpenRequest(Message):
     """Everything that stays the same for a job."""
     version: int = 0
-    """Version of this contract: 1."""
+    """Version of this contract: 2."""
     job: str = ""
     """Name of the job."""
     plan_digest: bytes = b""
@@ -82,7 +82,7 @@ class Clipping(Message):
 class OpenReply(Message):
     """Who the trainer says it is. Nobody can check that from outside; it is what the trainer's owner answers for."""
     version: int = 0
-    """Version of this contract: 1. Another one is refused."""
+    """Version of this contract: 2. Another one is refused."""
     name: str = ""
     """A name for people, 1 to 100 characters."""
     digest: bytes = b""
@@ -133,6 +133,9 @@ class Question(Message):
     sum: Optional[SumTask] = None
     delta: Optional[DeltaTask] = None
     evaluate: Optional[EvaluateTask] = None
+    resting: list[str] = field(default_factory=list)
+    """Names of the trained tensors that rest in this round (the plan's mode `alternate`), in name order. In a sum, every patient's
+    gradient has zeros there *before* it is clipped; a delta is trained with them held still. An answer that is not zero there is refused."""
 
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field(1, "id", "bytes"),
@@ -144,6 +147,7 @@ class Question(Message):
         Field(7, "sum", "message", lambda: SumTask),
         Field(8, "delta", "message", lambda: DeltaTask),
         Field(9, "evaluate", "message", lambda: EvaluateTask),
+        Field(10, "resting", "string", repeated=True),
     )
 
 
@@ -167,11 +171,15 @@ class DeltaTask(Message):
     """Their step size."""
     sampling_rate: float = 0.0
     """Part of the patients that a step looks at."""
+    proximal: float = 0.0
+    """FedProx's μ, of the term `μ/2 · |w − w₀|²` that holds every step to the adapter w₀ of the question; 0: there is none. That it was
+    kept to cannot be seen from outside."""
 
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field(1, "steps", "uint32"),
         Field(2, "learning_rate", "double"),
         Field(3, "sampling_rate", "double"),
+        Field(4, "proximal", "double"),
     )
 
 

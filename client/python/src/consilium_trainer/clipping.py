@@ -8,7 +8,7 @@ Distributed Discrete Gaussian Mechanism" (ICML 2021), section 4, without the rot
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,14 @@ _ATTEMPTS = 256
 
 
 class ClippedSum:
-    """The sum of a lot, which grows patient by patient."""
+    """The sum of a lot, which grows patient by patient. `resting` names trained tensors that do not move in this round: their part of a
+    gradient counts as zero, and takes nothing of the clip."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, resting: Sequence[str] = ()) -> None:
         if plan.clipping is None:
             raise ValueError("the plan's privacy unit asks for no sums")
         self._clipping = plan.clipping
+        self._still = [plan.place(name) for name in resting]
         self._values: NDArray[np.int64] = np.zeros(plan.dimension, np.int64)
         self._metrics = [0, 0]
         # Float32 keeps at least seven bits of the fraction of numbers up to 2^16, and is twice as fast.
@@ -56,6 +58,10 @@ class ClippedSum:
         gradient = np.asarray(gradient, np.float32).reshape(-1)
         if gradient.shape != self._values.shape:
             raise ValueError(f"a gradient has {gradient.size} coordinates, the plan trains {self._values.size}")
+        if self._still:
+            gradient = gradient.copy()
+            for place in self._still:
+                gradient[place] = 0
         clipping = self._clipping
         with np.errstate(over="ignore"):
             norm = math.sqrt(float(np.dot(gradient, gradient)))

@@ -77,6 +77,15 @@ class Plan:
         """Length of a gradient, flat."""
         return sum(t.size for t in self.trained)
 
+    def place(self, name: str) -> slice:
+        """Where a trained tensor's numbers are in a flat gradient: `ValueError` if no trained tensor has this name."""
+        at = 0
+        for spec in self.trained:
+            if spec.name == name:
+                return slice(at, at + spec.size)
+            at += spec.size
+        raise ValueError(f"{name} is not a trained tensor of the plan")
+
     def flatten(self, gradients: Tensors) -> Floats:
         """One flat gradient from one array for each trained tensor: `ValueError` naming the first that does not fit."""
         parts = []

@@ -34,6 +34,11 @@ class LocalSteps:
     """Their step size."""
     sampling_rate: float
     """Part of the patients that a step looks at."""
+    proximal: float = 0.0
+    """FedProx's μ: every step's gradient also has `proximal · (now - start)`, with the tensors as they were given for the start."""
+    resting: tuple[str, ...] = ()
+    """Names of the trained tensors that must not move in this round (a plan whose mode is `alternate`); the client refuses a delta that
+    is not zero there. In sums, this package sees to it."""
 
 
 @dataclass(frozen=True)

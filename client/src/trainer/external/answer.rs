@@ -1,8 +1,10 @@
 //! What a trainer answers, checked part by part as it comes. No IO: whoever reads the stream hands the parts in.
 //!
 //! Never holds more than a whole answer has bytes. What is checked: that it answers this question, with the plan's trained tensors
-//! (names, shapes, order), once, with as many bytes as they have, and finite where it is in floating point. That a sum is
-//! no longer than clipped vectors allow is checked where it is taken (`LotSum::from_clipped`).
+//! (names, shapes, order), once, with as many bytes as they have, finite where it is in floating point, and zero where a tensor rests
+//! in this round. That a sum is no longer than clipped vectors allow is checked where it is taken (`LotSum::from_clipped`).
+
+use std::ops::Range;
 
 use consilium_proto::trainer_wire::{
     Answer, AnswerPart, Tensor, answer::Result as Outcome, answer_part::Part,
@@ -133,6 +135,33 @@ fn same_tensors(expected: &[Tensor], found: &[Tensor]) -> Result<(), Problem> {
     }
     match found.get(expected.len()) {
         Some(stray) => refuse(&stray.name, "is one too many".to_owned()),
+        None => Ok(()),
+    }
+}
+
+/// The trained tensors that rest, and where their coordinates are; `still` has a range for each.
+pub(super) fn resting<'a>(
+    trained: &'a [Tensor],
+    still: &'a [Range<usize>],
+) -> impl Iterator<Item = (&'a Tensor, Range<usize>)> {
+    let places = trained.iter().scan(0, |at, tensor| {
+        let begin = *at;
+        *at += tensor.shape.iter().map(|&axis| axis as usize).product::<usize>();
+        Some((tensor, begin..*at))
+    });
+    places.filter(move |(_, place)| still.contains(place))
+}
+
+/// That nothing moves that rests: a trainer that moved both factors at once has not done what the plan asks for.
+pub(super) fn check_rest<T: PartialEq + Default>(
+    trained: &[Tensor],
+    still: &[Range<usize>],
+    values: &[T],
+) -> Result<(), Problem> {
+    let moves =
+        |place: Range<usize>| values.get(place).is_none_or(|rests| rests.iter().any(|v| *v != T::default()));
+    match resting(trained, still).find(|(_, place)| moves(place.clone())) {
+        Some((tensor, _)) => Err(Problem::Moved { tensor: tensor.name.clone() }),
         None => Ok(()),
     }
 }

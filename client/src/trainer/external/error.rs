@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use consilium_crypto::digest::Digest;
+use consilium_proto::TRAINER_VERSION;
 
 use crate::files::FileError;
 
@@ -26,7 +27,7 @@ pub enum Problem {
     Unreachable(String),
     /// It speaks another version.
     #[error(
-        "speaks version {0} of the trainer's contract, and this client version 1; install the trainer package of this release"
+        "speaks version {0} of the trainer's contract, and this client version {TRAINER_VERSION}; install the trainer package of this release"
     )]
     Version(u32),
     /// It has read another plan.
@@ -84,6 +85,14 @@ pub enum Problem {
         tensor: String,
         /// How.
         problem: String,
+    },
+    /// A tensor that rests in this round was moved.
+    #[error(
+        "moved {tensor}, which rests in this round (adapter.mode = \"alternate\"); it must leave zeros there, as the question says"
+    )]
+    Moved {
+        /// The first one.
+        tensor: String,
     },
     /// Not a number, or infinite.
     #[error("answered with {what} that is not a finite number")]

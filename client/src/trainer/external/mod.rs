@@ -6,8 +6,8 @@
 //! **What it is trusted with:** this organization's own records, and the clip. It has none of the organization's keys, opens no
 //! connection (it listens), sees no other organization's data, and adds no noise: the client draws the lot from the operating
 //! system's generator and adds the noise to what comes back. **What is checked** of every answer (`answer.rs`): that it belongs to this
-//! question, names and shapes of its tensors, its length, finite numbers; and that a sum is no longer than `Δ · patients`,
-//! which every sum of clipped vectors keeps to. That each single patient was clipped nobody can see in a sum, so the manifest says who
+//! question, names and shapes of its tensors, its length, finite numbers, zeros where a round lets a factor rest; and that a sum is no
+//! longer than `Δ · patients`, which every sum of clipped vectors keeps to. That each single patient was clipped nobody can see in a sum, so the manifest says who
 //! answers for it.
 //!
 //! **What it can cost:** an attempt. Whatever breaks, is late or is refused ends the attempt for this organization with a
@@ -24,6 +24,7 @@ pub mod tls;
 
 use std::{
     future::Future,
+    ops::Range,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -83,7 +84,8 @@ pub struct ExternalTrainer {
     dimension: usize,
     /// `Δ`, for the width of a sum's values.
     bound: f64,
-    local: Option<(u32, f64, f64)>,
+    /// What a delta is asked for with.
+    local: DeltaTask,
     patients: Vec<String>,
     answer: Duration,
     digest: Option<Digest>,
@@ -115,7 +117,12 @@ impl ExternalTrainer {
         let tensors: Vec<Tensor> = (derived.manifest.tensors().iter())
             .map(|spec| Tensor { name: spec.name.clone(), shape: spec.shape.clone(), trained: spec.trained })
             .collect();
-        let local = document.privacy.local.as_ref();
+        let local = document.privacy.local.as_ref().map(|local| DeltaTask {
+            steps: local.steps,
+            learning_rate: local.learning_rate,
+            sampling_rate: document.privacy.sampling_rate,
+            proximal: local.proximal,
+        });
         Ok(Self {
             place,
             trained: tensors.iter().filter(|tensor| tensor.trained).cloned().collect(),
@@ -129,7 +136,8 @@ impl ExternalTrainer {
             },
             dimension: derived.manifest.dimension(),
             bound: encoding.integer_bound(),
-            local: local.map(|l| (l.steps, l.learning_rate, document.privacy.sampling_rate)),
+            // Units that ask for deltas have it.
+            local: local.unwrap_or_default(),
             patients,
             answer: answer.unwrap_or(Duration::from_secs(document.deadlines.input_s.into())),
             digest,
@@ -200,6 +208,7 @@ impl ExternalTrainer {
         task: Task,
         adapter: &AdapterTensors,
         patients: &[usize],
+        still: &[Range<usize>],
     ) -> Result<Answered, TrainError> {
         let ids = self.ids(patients)?;
         let values = self.values(adapter)?;
@@ -222,6 +231,7 @@ impl ExternalTrainer {
             values_bytes: values.len() as u64,
             within_ms: self.within().as_millis() as u64,
             task: Some(task),
+            resting: answer::resting(&self.trained, still).map(|(tensor, _)| tensor.name.clone()).collect(),
         };
         let parts = parts(question, ids, values);
         let (trained, dimension) = (self.trained.clone(), self.dimension);
@@ -290,19 +300,29 @@ impl Trainer for ExternalTrainer {
         true
     }
 
-    fn sum(&mut self, adapter: &AdapterTensors, patients: &[usize]) -> Result<ClippedSum, TrainError> {
+    fn sum(
+        &mut self,
+        adapter: &AdapterTensors,
+        patients: &[usize],
+        still: &[Range<usize>],
+    ) -> Result<ClippedSum, TrainError> {
         let width = if self.bound * (patients.len() as f64) < f64::from(i32::MAX) { 4 } else { 8 };
         let task = Task::Sum(SumTask { value_bytes: width as u32 });
-        let answered = self.ask(Wanted::Sum { width }, task, adapter, patients)?;
+        let answered = self.ask(Wanted::Sum { width }, task, adapter, patients, still)?;
         let values = answered.sum().map_err(|problem| self.named(problem))?;
+        answer::check_rest(&self.trained, still, &values).map_err(|problem| self.named(problem))?;
         Ok(ClippedSum { values, patients: patients.len() })
     }
 
-    fn delta(&mut self, adapter: &AdapterTensors, patients: &[usize]) -> Result<OwnDelta, TrainError> {
-        let (steps, learning_rate, sampling_rate) = self.local.unwrap_or_default();
-        let task = Task::Delta(DeltaTask { steps, learning_rate, sampling_rate });
-        let answered = self.ask(Wanted::Delta, task, adapter, patients)?;
+    fn delta(
+        &mut self,
+        adapter: &AdapterTensors,
+        patients: &[usize],
+        still: &[Range<usize>],
+    ) -> Result<OwnDelta, TrainError> {
+        let answered = self.ask(Wanted::Delta, Task::Delta(self.local), adapter, patients, still)?;
         let (delta, loss, accuracy) = answered.delta().map_err(|problem| self.named(problem))?;
+        answer::check_rest(&self.trained, still, &delta).map_err(|problem| self.named(problem))?;
         Ok(OwnDelta { delta, loss, accuracy })
     }
 
@@ -317,7 +337,7 @@ impl Trainer for ExternalTrainer {
 
     fn evaluate(&mut self, adapter: &AdapterTensors, limit: Option<usize>) -> Result<Evaluation, TrainError> {
         let task = Task::Evaluate(EvaluateTask { limit: limit.map_or(u64::MAX, |limit| limit as u64) });
-        let answered = self.ask(Wanted::Scores, task, adapter, &[])?;
+        let answered = self.ask(Wanted::Scores, task, adapter, &[], &[])?;
         let (examples, loss, accuracy, macro_accuracy) =
             answered.scores().map_err(|problem| self.named(problem))?;
         Ok(Evaluation { examples, loss, accuracy, macro_accuracy, per_label: Vec::new() })

@@ -38,12 +38,19 @@ struct Bench {
 
 impl Bench {
     fn of(unit: PrivacyUnit) -> Self {
-        let consortium = Consortium::with(|draft| match unit {
-            PrivacyUnit::Patient => {
-                let privacy = &mut draft.plan.privacy;
-                (privacy.sampling_rate, privacy.expected_lot, privacy.largest_lot) = (0.5, 27.0, 9.0);
+        Self::with(unit, |_| {})
+    }
+
+    fn with(unit: PrivacyUnit, change: impl FnOnce(&mut consilium_proto::plan::Plan)) -> Self {
+        let consortium = Consortium::with(|draft| {
+            match unit {
+                PrivacyUnit::Patient => {
+                    let privacy = &mut draft.plan.privacy;
+                    (privacy.sampling_rate, privacy.expected_lot, privacy.largest_lot) = (0.5, 27.0, 9.0);
+                }
+                unit => set_unit(&mut draft.plan, unit),
             }
-            unit => set_unit(&mut draft.plan, unit),
+            change(&mut draft.plan);
         });
         let plan = Arc::new(consortium.verified().1);
         let (state, socket) = (initial_state(&plan).unwrap(), consortium.path("trainer.sock"));
@@ -84,9 +91,9 @@ impl Bench {
         let sends_deltas =
             matches!(self.plan.document().privacy.unit, PrivacyUnit::Organization | PrivacyUnit::None);
         let error = if sends_deltas {
-            trainer.delta(&adapter, &[0, 1, 2]).map(drop).unwrap_err()
+            trainer.delta(&adapter, &[0, 1, 2], &self.state.still()).map(drop).unwrap_err()
         } else {
-            trainer.sum(&adapter, &[0, 1, 2]).map(drop).unwrap_err()
+            trainer.sum(&adapter, &[0, 1, 2], &self.state.still()).map(drop).unwrap_err()
         };
         assert_eq!(error.code(), "trainer", "{error}");
         error.to_string()

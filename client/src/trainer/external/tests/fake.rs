@@ -7,13 +7,16 @@ use std::{
     sync::{Arc, Mutex, mpsc},
 };
 
-use consilium_proto::trainer_wire::{
-    Answer, AnswerPart, Delta, OpenReply, OpenRequest, Question, QuestionPart, Scores, Sum, Tensor,
-    answer::Result as Outcome,
-    answer_part,
-    question::Task,
-    question_part,
-    trainer_server::{Trainer as Service, TrainerServer},
+use consilium_proto::{
+    TRAINER_VERSION,
+    trainer_wire::{
+        Answer, AnswerPart, Delta, OpenReply, OpenRequest, Question, QuestionPart, Scores, Sum, Tensor,
+        answer::Result as Outcome,
+        answer_part,
+        question::Task,
+        question_part,
+        trainer_server::{Trainer as Service, TrainerServer},
+    },
 };
 use rustls::ServerConfig;
 use tokio::{
@@ -32,6 +35,8 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 pub(super) enum Behaviour {
     /// Every patient counts one in every coordinate.
     Honest,
+    /// The same, and what rests in a round moves with the rest.
+    Restless,
     /// The tensors of its answer are these instead of the plan's.
     Tensors(fn(&mut Vec<Tensor>)),
     /// The parts of its honest answer are these instead.
@@ -148,7 +153,7 @@ impl Service for Inner {
     async fn open(&self, request: Request<OpenRequest>) -> Result<Response<OpenReply>, Status> {
         let request = request.into_inner();
         let mut reply = OpenReply {
-            version: 1,
+            version: TRAINER_VERSION,
             name: "fake".into(),
             digest: vec![5; 32],
             plan_digest: request.plan_digest.clone(),
@@ -170,7 +175,19 @@ impl Service for Inner {
         self.asked.lock().unwrap().push(asked.clone());
         let mut tensors = self.opened.lock().unwrap().last().unwrap().tensors.clone();
         tensors.retain(|tensor| tensor.trained);
-        let values = honest_values(&asked, &tensors);
+        let mut values = honest_values(&asked, &tensors);
+        if !matches!(self.behaviour, Behaviour::Restless) {
+            let count: usize = tensors.iter().map(elements).sum();
+            let width = values.len() / count;
+            let mut rest = values.as_mut_slice();
+            for tensor in &tensors {
+                let (own, after) = rest.split_at_mut(width * elements(tensor));
+                if asked.question.resting.contains(&tensor.name) {
+                    own.fill(0);
+                }
+                rest = after;
+            }
+        }
         if let Behaviour::Tensors(change) = self.behaviour {
             change(&mut tensors);
         }
@@ -213,8 +230,12 @@ async fn read(mut stream: Streaming<QuestionPart>) -> Result<Asked, Status> {
     Ok(asked)
 }
 
+fn elements(tensor: &Tensor) -> usize {
+    tensor.shape.iter().product::<u32>() as usize
+}
+
 fn honest_values(asked: &Asked, tensors: &[Tensor]) -> Vec<u8> {
-    let count = tensors.iter().map(|t| t.shape.iter().product::<u32>() as usize).sum();
+    let count = tensors.iter().map(elements).sum();
     let patients = asked.patients.len();
     match &asked.question.task {
         Some(Task::Sum(task)) if task.value_bytes == 8 => (patients as i64).to_le_bytes().repeat(count),

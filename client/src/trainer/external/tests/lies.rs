@@ -74,7 +74,10 @@ fn who_it_is_not_is_not_asked() {
     refused(
         PrivacyUnit::Patient,
         &[
-            (Behaviour::Introduces(|reply| reply.version = 2), "speaks version 2"),
+            (
+                Behaviour::Introduces(|reply| reply.version = 1),
+                "speaks version 1 of the trainer's contract, and this client version 2",
+            ),
             (Behaviour::Introduces(|reply| reply.plan_digest[0] ^= 1), "is set up for another plan"),
             (Behaviour::Introduces(|reply| reply.name.clear()), "a name has 1 to 100"),
             (Behaviour::Introduces(|reply| reply.name = "x\ny".into()), "a name has 1 to 100"),
@@ -87,7 +90,10 @@ fn who_it_is_not_is_not_asked() {
     let text = bench.refusal(&mut pinned);
     assert!(text.contains("external.digest pins 0606") && text.contains("digest 0505"), "{text}");
     assert!(fake.asked.lock().unwrap().is_empty(), "no patient's id has left");
-    bench.trainer(|setup| setup.digest = Some(Digest([5; 32]))).sum(&tensors(&bench.state), &[0]).unwrap();
+    bench
+        .trainer(|setup| setup.digest = Some(Digest([5; 32])))
+        .sum(&tensors(&bench.state), &[0], &[])
+        .unwrap();
 }
 
 /// The sum of three patients that were not clipped: one unit above `3·Δ` is refused, and the plan's own arithmetic decides.

@@ -1,6 +1,6 @@
 //! What an honest trainer is asked and what becomes of it; and every way in which one can be out of reach.
 
-use consilium_proto::trainer_wire::question::Task;
+use consilium_proto::{plan::AdapterMode, trainer_wire::question::Task};
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
@@ -72,6 +72,64 @@ fn local_steps_are_sums_in_one_unit_and_a_delta_in_the_others() {
         assert_eq!((asked.len(), task.steps, task.learning_rate), (1, 3, 0.25));
         assert_eq!(asked[0].patients.len(), 18, "everybody");
         assert!(fake.opened.lock().unwrap()[0].clipping.is_none());
+    }
+}
+
+fn alternating(plan: &mut consilium_proto::plan::Plan) {
+    plan.adapter.mode = AdapterMode::Alternate;
+    plan.adapter.tensors.iter_mut().for_each(|tensor| tensor.trained = true);
+    if let Some(local) = &mut plan.privacy.local {
+        local.proximal = 0.5;
+    }
+}
+
+/// Rounds in turn: the trainer is told what rests, an honest answer has zeros there, and FedProx's μ stands in the question.
+#[test]
+fn what_rests_in_a_round_is_told_and_stays_zero() {
+    for unit in
+        [PrivacyUnit::Patient, PrivacyUnit::PatientLocal, PrivacyUnit::Organization, PrivacyUnit::None]
+    {
+        let bench = Bench::with(unit, alternating);
+        let fake = bench.fake(Behaviour::Honest);
+        let mut trainer = bench.trainer(|_| {});
+        bench.encode(&mut trainer).unwrap();
+        let asked = fake.asked.lock().unwrap();
+        for asked in asked.iter() {
+            let resting = &asked.question.resting;
+            assert!(!resting.is_empty() && resting.iter().all(|name| name.contains("lora_A")), "{resting:?}");
+        }
+        if let Some(Task::Delta(task)) = &asked[0].question.task {
+            assert_eq!(task.proximal, 0.5, "{unit:?}");
+        }
+        // The other factor's turn.
+        let mut moved = bench.state.clone();
+        moved.apply(&vec![0.0; bench.plan.derived().manifest.dimension()]).unwrap();
+        assert!(!moved.still().is_empty() && moved.still() != bench.state.still());
+    }
+}
+
+#[test]
+fn a_trainer_that_moves_what_rests_is_refused_by_name() {
+    for unit in
+        [PrivacyUnit::Patient, PrivacyUnit::PatientLocal, PrivacyUnit::Organization, PrivacyUnit::None]
+    {
+        let bench = Bench::with(unit, alternating);
+        let fake = bench.fake(Behaviour::Restless);
+        let mut trainer = bench.trainer(|_| {});
+        let text = bench.refusal(&mut trainer);
+        assert!(
+            text.contains("moved ") && text.contains("lora_A") && text.contains("rests in this round"),
+            "{text}"
+        );
+        assert_eq!(bench.encode(&mut trainer), Err(LotFailed("trainer")));
+        drop(fake);
+        let _honest = bench.fake(Behaviour::Honest);
+        bench.encode(&mut trainer).unwrap();
+        // Where nothing rests, nothing is asked to.
+        let plain = Bench::of(unit);
+        let fake = plain.fake(Behaviour::Restless);
+        plain.encode(&mut plain.trainer(|_| {})).unwrap();
+        assert!(fake.asked.lock().unwrap().iter().all(|asked| asked.question.resting.is_empty()));
     }
 }
 
@@ -170,11 +228,11 @@ fn a_socket_of_another_user_is_not_spoken_to() {
 #[test]
 fn a_patient_that_does_not_exist_is_not_asked_for() {
     let bench = Bench::of(PrivacyUnit::Patient);
-    let error = bench.trainer(|_| {}).sum(&tensors(&bench.state), &[17, 18]).err().unwrap();
+    let error = bench.trainer(|_| {}).sum(&tensors(&bench.state), &[17, 18], &[]).err().unwrap();
     assert!(matches!(error, TrainError::NoSuchPatient { patient: 18, patients: 18 }), "{error}");
     let mut short = tensors(&bench.state);
     short.insert("head.bias".into(), vec![0.0]);
-    let error = bench.trainer(|_| {}).sum(&short, &[1]).err().unwrap();
+    let error = bench.trainer(|_| {}).sum(&short, &[1], &[]).err().unwrap();
     assert!(error.to_string().contains("head.bias"), "{error}");
 }
 
@@ -185,7 +243,7 @@ fn wide_sums_are_asked_for_wide() {
     let fake = bench.fake(Behaviour::Honest);
     let mut trainer = bench.trainer(|_| {});
     trainer.bound = 1e9;
-    let sum = trainer.sum(&tensors(&bench.state), &[0, 1, 2]).unwrap();
+    let sum = trainer.sum(&tensors(&bench.state), &[0, 1, 2], &[]).unwrap();
     assert_eq!((sum.values[0], sum.values.last(), sum.patients), (3, Some(&6), 3));
     let asked = fake.asked.lock().unwrap();
     assert!(matches!(&asked[0].question.task, Some(Task::Sum(task)) if task.value_bytes == 8));
@@ -241,7 +299,7 @@ fn over_tcp_only_the_pinned_pair_speaks() {
     let opened = fake.opened.lock().unwrap().len();
     for mut wrong in [through(&own, &other), through(&other, &own)] {
         let adapter = tensors(&bench.state);
-        let error = wrong.sum(&adapter, &[0]).err().unwrap().to_string();
+        let error = wrong.sum(&adapter, &[0], &[]).err().unwrap().to_string();
         assert!(error.contains("cannot be reached") || error.contains("broke off"), "{error}");
     }
     assert_eq!(fake.opened.lock().unwrap().len(), opened, "nothing was said to the wrong one");
