@@ -30,9 +30,8 @@ pub fn client(cohort: &Cohort) -> Result<Steps> {
     };
     // Nobody in this client's process has verified anything of the attempt yet.
     let attempt = Arc::new(Attempt::clone(&cohort.attempt).without([]));
-    let (mut me, body) = steps.time("1 advertise", || {
-        Participant::start(attempt.clone(), Position(0), key, ledger(), &mut rng)
-    })?;
+    let (mut me, body) = steps
+        .time("1 advertise", || Participant::start(attempt.clone(), Position(0), key, ledger(), &mut rng))?;
     same(&body, 1)?;
     for (name, step) in [
         ("2 check adverts, deal", Step::Share),
