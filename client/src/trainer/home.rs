@@ -51,23 +51,32 @@ impl Home {
     ///
     /// A kept file that contradicts itself or the plan; a plan that cannot be laid out.
     pub fn open(plan: &VerifiedPlan, folder: &Path, keeps: bool) -> Result<Option<Self>, ExportError> {
+        let Some(mut home) = Self::drawn(plan)? else { return Ok(None) };
+        let path = folder.join(HEAD_AT_HOME);
+        if path.is_file() {
+            home.values = export::read_plain(&path, &home.tensors)?;
+        }
+        home.path = keeps.then_some(path);
+        Ok(Some(home))
+    }
+
+    /// As the plan's seed draws them, and kept nowhere but in memory; nothing where the plan shares everything.
+    ///
+    /// # Errors
+    ///
+    /// A plan that cannot be laid out.
+    pub fn drawn(plan: &VerifiedPlan) -> Result<Option<Self>, ExportError> {
         let adapter = &plan.document().adapter;
         let tensors: Vec<Tensor> =
             adapter.tensors.iter().filter(|tensor| adapter.is_local(&tensor.name)).cloned().collect();
         if tensors.is_empty() {
             return Ok(None);
         }
-        let path = folder.join(HEAD_AT_HOME);
-        let values = if path.is_file() {
-            export::read_plain(&path, &tensors)?
-        } else {
-            let drawn = plan.initial_local().map_err(|error| ExportError::Malformed {
-                file: path.clone(),
-                problem: format!("the plan's head cannot be drawn: {error}"),
-            })?;
-            drawn.into_iter().collect()
-        };
-        Ok(Some(Self { tensors, values, path: keeps.then_some(path) }))
+        let drawn = plan.initial_local().map_err(|error| ExportError::Malformed {
+            file: HEAD_AT_HOME.into(),
+            problem: format!("the plan's head cannot be drawn: {error}"),
+        })?;
+        Ok(Some(Self { tensors, values: drawn.into_iter().collect(), path: None }))
     }
 
     /// Their values.
@@ -120,6 +129,16 @@ impl<T: Trainer> Personal<T> {
         // The plan's rules ask for [privacy.local] in the units that allow this.
         let rate = document.privacy.local.as_ref().map_or(0.0, |local| local.learning_rate);
         Self { trainer, home, rate, runs }
+    }
+
+    /// What stays at home, as it stands.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Goes on from another head: what a client does that has lost its own.
+    pub fn goes_on_from(&mut self, home: Home) {
+        self.home = home;
     }
 
     fn step(&mut self, sums: &[f64], patients: u64) -> Result<(), TrainError> {

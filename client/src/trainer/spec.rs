@@ -305,3 +305,46 @@ pub trait Trainer: Send {
     /// [`TrainError::NoTestSet`], and as [`Trainer::lot`].
     fn evaluate(&mut self, adapter: &AdapterTensors, limit: Option<usize>) -> Result<Evaluation, TrainError>;
 }
+
+impl<T: Trainer + ?Sized> Trainer for Box<T> {
+    fn patients(&self) -> usize {
+        (**self).patients()
+    }
+
+    fn dimension(&self) -> usize {
+        (**self).dimension()
+    }
+
+    fn warm_up(&mut self, go_on: &mut dyn FnMut(usize, usize) -> bool) -> Result<(), TrainError> {
+        (**self).warm_up(go_on)
+    }
+
+    fn begin(&mut self, attempt: Attempt) {
+        (**self).begin(attempt);
+    }
+
+    fn clips(&self) -> bool {
+        (**self).clips()
+    }
+
+    fn sum(&mut self, adapter: &AdapterTensors, patients: &[usize]) -> Result<ClippedSum, TrainError> {
+        (**self).sum(adapter, patients)
+    }
+
+    fn delta(&mut self, adapter: &AdapterTensors, patients: &[usize]) -> Result<OwnDelta, TrainError> {
+        (**self).delta(adapter, patients)
+    }
+
+    fn lot(
+        &mut self,
+        adapter: &AdapterTensors,
+        patients: &[usize],
+        each: &mut dyn FnMut(PatientGradient<'_>),
+    ) -> Result<(), TrainError> {
+        (**self).lot(adapter, patients, each)
+    }
+
+    fn evaluate(&mut self, adapter: &AdapterTensors, limit: Option<usize>) -> Result<Evaluation, TrainError> {
+        (**self).evaluate(adapter, limit)
+    }
+}
