@@ -1,5 +1,7 @@
 //! How each organization behaves: what the scenario says of all, of its profile, and what the seed draws.
 
+use std::collections::BTreeSet;
+
 use rand::seq::index;
 
 use crate::{
@@ -76,14 +78,27 @@ fn profiled(scenario: &Scenario, seeds: Seeds) -> Vec<(usize, usize)> {
     all
 }
 
-/// Who drops out of an attempt, which is numbered from 1 over the whole job.
-pub(crate) fn dropouts(scenario: &Scenario, all: &[Behaviour], attempt: u64) -> Vec<usize> {
+/// Who takes part in a round: so many as the scenario says, drawn anew for each round and for all of its attempts.
+pub(crate) fn sample(scenario: &Scenario, round: u32) -> BTreeSet<usize> {
+    let everybody: Vec<usize> = (0..scenario.organizations as usize).collect();
+    let seeds = Seeds::new(scenario.seed);
+    some_of(seeds, "cohort", round.into(), &everybody, scenario.sampled() as usize).into_iter().collect()
+}
+
+/// Who of those that take part drops out of an attempt, which is numbered from 1 over the whole job.
+pub(crate) fn dropouts(
+    scenario: &Scenario,
+    all: &[Behaviour],
+    takes_part: &BTreeSet<usize>,
+    attempt: u64,
+) -> Vec<usize> {
     let seeds = Seeds::new(scenario.seed);
     let of = |profile: Option<usize>| -> Vec<usize> {
-        all.iter().enumerate().filter(|(_, it)| it.profile == profile).map(|(index, _)| index).collect()
+        let those = all.iter().enumerate().filter(|(_, it)| it.profile == profile).map(|(index, _)| index);
+        those.filter(|index| takes_part.contains(index)).collect()
     };
     let ordinary = of(None);
-    let count = part(scenario.clients.dropout, scenario.ordinary()) as usize;
+    let count = part(scenario.clients.dropout, u32::try_from(ordinary.len()).unwrap_or(u32::MAX)) as usize;
     let mut gone = some_of(seeds, "dropouts", attempt, &ordinary, count);
     for (number, profile) in scenario.profiles.iter().enumerate().filter(|(_, it)| it.dropout > 0.0) {
         let members = of(Some(number));
@@ -149,10 +164,28 @@ mod tests {
         assert_eq!(slow, 3, "⌈0.2 · 13⌉");
         assert!(all.iter().filter(|it| it.profile == Some(1)).all(|it| it.bytes_per_second == 125_000));
         // ⌈0.1 · 13⌉ ordinary ones and one of the two.
-        let (one, two) = (dropouts(&scenario, &all, 1), dropouts(&scenario, &all, 2));
+        let everybody = sample(&scenario, 1);
+        let (one, two) = (dropouts(&scenario, &all, &everybody, 1), dropouts(&scenario, &all, &everybody, 2));
         assert_eq!((one.len(), two.len()), (3, 3));
         assert_ne!(one, two);
         assert_eq!(one.iter().filter(|index| [3, 4].contains(*index)).count(), 1);
+    }
+
+    #[test]
+    fn every_round_has_a_sample_of_its_own_and_only_its_members_drop_out() {
+        let mut scenario = Scenario::new(20, 1);
+        assert_eq!(sample(&scenario, 1).len(), 20);
+        (scenario.cohort.sampling, scenario.clients.dropout) = (0.61, 0.25);
+        let all = Behaviour::of_all(&scenario);
+        let (one, two) = (sample(&scenario, 1), sample(&scenario, 2));
+        assert_eq!((one.len(), two.len()), (13, 13), "⌈0.61 · 20⌉");
+        assert_ne!(one, two);
+        assert_eq!(one, sample(&scenario, 1));
+        for attempt in 1..20 {
+            let gone = dropouts(&scenario, &all, &one, attempt);
+            assert_eq!(gone.len(), 4, "⌈0.25 · 13⌉");
+            assert!(gone.iter().all(|index| one.contains(index)));
+        }
     }
 
     #[test]

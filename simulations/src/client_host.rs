@@ -7,10 +7,12 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use chacha20::ChaCha20Rng;
 use consilium_client::{
+    config::adapter_tensors_of,
     ledger::{Debit, LedgerState},
-    run::lot::{encode_lot, tensors},
+    model::AdapterTensors,
+    run::lot::encode_lot,
     session::{Effect, Event, Held, Input, Recorded, Session, Start},
-    trainer::Trainer,
+    trainer::home::tells_scores,
 };
 use consilium_crypto::{digest::Digest, protocol::Protocol, release::AdapterState, ring::RingVector};
 use consilium_proto::{
@@ -22,9 +24,17 @@ use consilium_proto::{
 };
 
 use crate::{
-    attack::Attacking, consortium::Consortium, coordinator_host::Surroundings, plain::protocol,
-    scenario::Scenario, seeds::Seeds,
+    at_home::Beside,
+    attack::{Attacking, denied},
+    consortium::Consortium,
+    coordinator_host::Surroundings,
+    plain::protocol,
+    scenario::Scenario,
+    seeds::Seeds,
 };
+
+/// The code with which an organization declines a round that it was not drawn for.
+const NOT_SAMPLED: &str = "not-sampled";
 
 /// What a turn asks the world for, in order.
 pub(crate) enum Act {
@@ -79,7 +89,7 @@ pub struct ClientHost {
     life: Life,
     starts: u64,
     rng: ChaCha20Rng,
-    trainer: Box<dyn Trainer>,
+    beside: Beside,
     /// The lot that is wanted, with its ticket.
     training: Option<(u64, u32, u32, Arc<AdapterState>)>,
     tickets: u64,
@@ -93,6 +103,8 @@ pub struct ClientHost {
     declined: Vec<(u32, u32, String)>,
     /// By what it multiplies its updates, if it is corrupt.
     factor: Option<i32>,
+    /// Of whom it says that it holds nothing, if it is corrupt.
+    denies: Option<Id>,
     /// Whether its disk is gone when it comes back from its next death.
     loses_disk: bool,
 }
@@ -102,7 +114,7 @@ impl ClientHost {
         scenario: &Scenario,
         consortium: &Consortium,
         index: usize,
-        trainer: Box<dyn Trainer>,
+        beside: Beside,
         answers: Arc<LedgerState>,
     ) -> Option<Self> {
         let identity = consortium.organizations.get(index)?.clone();
@@ -122,7 +134,7 @@ impl ClientHost {
             life: Life::Down,
             starts: 0,
             rng: seeds.rng("client", index as u64, 0),
-            trainer,
+            beside,
             training: None,
             tickets: 0,
             journal: Vec::new(),
@@ -133,6 +145,7 @@ impl ClientHost {
             deaths: scenario.faults.clients.get(&index).cloned().unwrap_or_default(),
             declined: Vec::new(),
             factor: None,
+            denies: None,
             loses_disk: false,
         })
     }
@@ -141,6 +154,7 @@ impl ClientHost {
     pub(crate) fn corrupted(mut self, attacking: &Attacking) -> Self {
         self.given.protocol = attacking.of_member(self.index, self.given.protocol.clone());
         self.factor = attacking.factor(self.index);
+        self.denies = attacking.denies(self.index);
         self
     }
 
@@ -186,6 +200,18 @@ impl ClientHost {
     /// Attempts it declined, with the check that failed.
     pub fn declined(&self) -> &[(u32, u32, String)] {
         &self.declined
+    }
+
+    /// An adapter as this organization uses it: with its own head, where heads stay at home.
+    pub fn complete(&self, shared: &AdapterState) -> AdapterTensors {
+        self.beside.complete(shared)
+    }
+
+    /// From the next input on it joins nothing, because it was not drawn for this round; or it does again.
+    pub(crate) fn sits_out(&mut self, round: Option<u32>) {
+        let why =
+            |round| (NOT_SAMPLED, format!("another sample of the organizations was drawn for round {round}"));
+        self.session.iter_mut().for_each(|session| session.bar(round.map(why)));
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -246,6 +272,7 @@ impl ClientHost {
             self.journal.clear();
             self.debits.clear();
             (self.kept, self.peers) = (None, None);
+            self.beside.loses_disk(&self.given.plan);
         }
     }
 
@@ -278,6 +305,13 @@ impl ClientHost {
                 Effect::KeepPeers(bytes) => self.peers = Some(bytes),
                 // No simulated coordinator loses its disk.
                 Effect::KeepAnnouncement(_) | Effect::KeepRelease { .. } | Effect::Return { .. } => {}
+                Effect::Say(Say::StateStatements(said)) => {
+                    let said = match &self.denies {
+                        Some(victim) => denied(said, victim, &self.given.identity, &self.given.plan),
+                        None => said,
+                    };
+                    acts.push(Act::Say(Say::StateStatements(said)));
+                }
                 Effect::Say(say) => acts.push(Act::Say(say)),
                 Effect::Train { round, attempt, adapter } => {
                     self.tickets += 1;
@@ -338,7 +372,7 @@ impl ClientHost {
         // A stream of its own: what a lot draws does not depend on what was said before it.
         let number = u64::from(round) << 32 | u64::from(attempt);
         let mut rng = self.given.seeds.rng("lot", self.index as u64, number);
-        let update = encode_lot(&self.given.plan, self.trainer.as_mut(), &adapter, &mut rng);
+        let update = encode_lot(&self.given.plan, self.beside.trainer(), &adapter, &mut rng);
         let update = update.map(|update| match self.factor {
             Some(factor) => scaled(&update, factor),
             None => update,
@@ -350,19 +384,20 @@ impl ClientHost {
         Some(Input::Trained { round, attempt, update: update.map_err(|failed| failed.0) })
     }
 
-    /// The public test set's result.
+    /// The public test set's result, unless it has to stay at home.
     pub(crate) fn evaluate(&mut self, round: u32, adapter: &AdapterState) -> Input {
         let most = self.given.plan.document().evaluation.max_examples as usize;
-        let score = self.trainer.evaluate(&tensors(adapter), Some(most));
+        let tells = tells_scores(&self.given.plan);
+        let score = tells.then(|| self.beside.trainer().evaluate(&adapter_tensors_of(adapter), Some(most)));
         Input::Evaluated(match score {
-            Ok(score) => wire::Evaluation {
+            Some(Ok(score)) => wire::Evaluation {
                 round,
                 loss: score.loss as f32,
                 accuracy: score.accuracy as f32,
                 macro_accuracy: score.macro_accuracy as f32,
                 examples: u32::try_from(score.examples).unwrap_or(u32::MAX),
             },
-            Err(_) => wire::Evaluation { round, loss: f32::NAN, ..Default::default() },
+            _ => wire::Evaluation { round, loss: f32::NAN, ..Default::default() },
         })
     }
 }

@@ -171,6 +171,7 @@ pub(crate) fn plan_for(scenario: &Scenario, study: &Study, whose: Whose) -> Resu
         data: Vec::new(),
         adapter,
     };
+    plan.adapter.local = scenario.adapter.local.clone();
     study.task.describe(&mut plan);
     let parameters = dimension(&plan);
     plan.encoding.scale = scale(parameters, clip).max(fine(scenario, clip));
@@ -181,10 +182,10 @@ pub(crate) fn plan_for(scenario: &Scenario, study: &Study, whose: Whose) -> Resu
     Ok(plan)
 }
 
-/// Trained parameters.
+/// Trained parameters that are shared.
 fn dimension(plan: &Plan) -> u32 {
     let elements = |shape: &[u32]| shape.iter().fold(1u32, |product, axis| product.saturating_mul(*axis));
-    let trained = plan.adapter.tensors.iter().filter(|tensor| tensor.trained);
+    let trained = plan.adapter.shared().filter(|tensor| tensor.trained);
     trained.fold(0, |sum, tensor| sum.saturating_add(elements(&tensor.shape)))
 }
 

@@ -34,8 +34,8 @@ const WHO: &str = "coordinator";
 pub(crate) struct Turn {
     /// What is said, in order.
     pub(crate) spoken: Vec<Spoken>,
-    /// An attempt began.
-    pub(crate) opened: bool,
+    /// An attempt of this round began.
+    pub(crate) opened: Option<u32>,
     /// An attempt ended, either way.
     pub(crate) ended: bool,
     /// The process died in this turn; nothing of it was said.
@@ -158,7 +158,7 @@ impl CoordinatorHost {
             for effect in todo {
                 match effect {
                     Effect::Record { round, attempt, event } => {
-                        turn.opened |= matches!(event, Event::Opened(_));
+                        turn.opened = turn.opened.or(matches!(event, Event::Opened(_)).then_some(round));
                         turn.ended |= matches!(event, Event::Failed { .. });
                         if matches!(event, Event::Failed { .. }) {
                             around.watch.failed(round, attempt);

@@ -116,6 +116,10 @@ fn deployable(scenario: &Scenario) -> Result<(), ExportError> {
             "no deployment adds up vectors in the clear: set protocol=secure",
         );
     }
+    if scenario.sampled() < scenario.organizations {
+        let why = "no deployed client draws lots whether to take part: leave cohort.sampling out";
+        return refuse("cohort.sampling", &scenario.cohort.sampling.to_string(), why);
+    }
     let made_up = "its patients are made up and no client trains on them: only \"texts\" is deployed";
     match scenario.task {
         TaskKind::Convex { .. } => refuse("task.kind", "convex", made_up),
@@ -170,6 +174,9 @@ mod tests {
         assert!(refused(&scenario).starts_with("task.kind is convex, and its patients are made up"));
         let texts = Scenario { task: TaskKind::Texts(Texts::default()), ..scenario };
         assert!(refused(&texts).starts_with("the roster: "), "{}", refused(&texts));
+        let mut some = Scenario { task: TaskKind::Texts(Texts::default()), ..Scenario::new(5, 1) };
+        some.cohort.sampling = 0.8;
+        assert!(refused(&some).starts_with("cohort.sampling is 0.8, and no deployed client"));
         let plain = Scenario { protocol: Protocol::Plain, ..texts };
         assert!(refused(&plain).starts_with("protocol is plain, and no deployment"));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -10,6 +10,7 @@
 //!
 //! Not simulated: TLS, the gRPC framing, the time that computing takes.
 
+mod at_home;
 pub mod attack;
 pub mod behaviour;
 pub mod cli;

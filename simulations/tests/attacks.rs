@@ -93,6 +93,24 @@ fn nobody_answers_a_replay() {
 }
 
 #[test]
+fn a_replay_to_who_has_lost_its_disk_needs_all_its_witnesses() {
+    // Of six, three must say what they hold; whoever lost its disk counts as the one corrupt member that is tolerated.
+    let set = |colluders: u32| format!("attack.colluders={colluders}");
+    for colluders in [1, 2] {
+        let more = [&set(colluders), "attack.lost_disk=true", "expect.end=stuck"];
+        let waits = attack("replay", &more);
+        assert!(waits.result.line.expected_end, "{:?} {:?}", waits.result.end, waits.result.attack);
+        assert_eq!(figure(&waits, "second_words"), 0.0);
+        assert!(figure(&waits, "replayed") > 0.0);
+    }
+    let more = [&set(3), "attack.lost_disk=true", "expect.end=broken", "expect.attack=succeeds"];
+    let succeeds = attack("replay", &more);
+    assert!(succeeds.result.line.expected_end, "{:?} {:?}", succeeds.result.end, succeeds.result.attack);
+    let why = succeeds.result.why.as_deref().unwrap();
+    assert!(why.contains("organization 0 said two different things in step 1 of round 1 attempt 1"), "{why}");
+}
+
+#[test]
 fn garbage_is_refused_at_every_step_and_costs_nobody_a_round() {
     as_it_comes("garbage");
     for step in 1..=5 {
@@ -114,6 +132,12 @@ fn who_releases_bad_shares_is_convicted_and_the_sum_is_right() {
     let outcome = as_it_comes("bad-shares");
     assert!(figure(&outcome, "convicted") >= 1.0, "{:?}", outcome.result.attack);
     assert_eq!((figure(&outcome, "honest_convicted"), figure(&outcome, "wrong_sums")), (0.0, 0.0));
+    // A quorum of right shares is what takes masks off: n − r = 3 of ten may be wrong, and with one more no round comes to an end.
+    let many = attack("bad-shares", &["attack.attackers=4", "expect.attack=succeeds", "expect.end=gave-up"]);
+    assert!(many.result.line.expected_end, "{:?} {:?}", many.result.end, many.result.attack);
+    assert_eq!(figure(&many, "released"), 0.0);
+    // No sum is wrong even then, and nobody is taken for an attacker who is none.
+    assert_eq!((figure(&many, "honest_convicted"), figure(&many, "wrong_sums")), (0.0, 0.0));
 }
 
 #[test]
@@ -173,6 +197,7 @@ fn what_makes_no_sense_is_refused() {
     for (name, set, expected) in [
         ("equivocate", "attack.colluders=10", "at most 9 may attack"),
         ("lie", "protocol=plain", "neither survivors to agree on nor shares"),
+        ("replay", "attack.colluders=1", "set attack.lost_disk = true"),
         ("garbage", "attack.step=6", "steps are numbered 1 to 5"),
         ("flipped", "task.kind=synthetic", "written for task.kind = \"convex\" alone"),
     ] {

@@ -21,12 +21,18 @@ use consilium_crypto::{
     protocol::Protocol,
     release::AdapterState,
     secagg::{Attempt, Step},
+    sign::sign,
 };
 use consilium_proto::{
     identity::Identity,
     ids::Id,
-    wire::{UploadPart, coordinator_message::Kind as Heard},
+    plan::VerifiedPlan,
+    wire::{
+        SignedStateStatement, StateStatement, StateStatements, UploadPart, Welcome,
+        coordinator_message::Kind as Heard,
+    },
 };
+use prost::Message as _;
 
 use crate::{
     consortium::Consortium,
@@ -160,8 +166,40 @@ impl Attacking {
 
     /// Whether a member loses its disk now that it has sent its vector; once.
     pub(crate) fn loses_disk(&mut self, organization: usize) -> bool {
-        let now = matches!(self.what, Attack::Replay { lost_disk: true }) && organization == VICTIM;
+        let now = matches!(self.what, Attack::Replay { lost_disk: true, .. }) && organization == VICTIM;
         now && !std::mem::replace(&mut self.lost, true)
+    }
+
+    /// Of whom a member denies that it holds anything.
+    pub(crate) fn denies(&self, organization: usize) -> Option<Id> {
+        let denies = matches!(self.what, Attack::Replay { .. }) && self.is_corrupt(organization);
+        denies.then(|| self.victim.clone())
+    }
+
+    /// What the coordinator says in the place of this message. Where members collude, a victim that has lost its disk hears nothing but
+    /// that no round was released yet, what the colluders say that they hold of it, and the first round's invitation.
+    pub(crate) fn instead(&mut self, to: &Id, message: Heard) -> Vec<Heard> {
+        if !(self.lost && *to == self.victim && !self.members.is_empty()) {
+            return vec![message];
+        }
+        match message {
+            Heard::Welcome(welcome) => {
+                let said = self.said.get(to).into_iter().flatten();
+                let again: Vec<Heard> =
+                    said.filter(|it| matches!(it, Heard::Announcement(_))).take(1).cloned().collect();
+                self.replayed += again.len() as u64;
+                let mut all = vec![Heard::Welcome(Welcome { released_round: 0, ..welcome })];
+                all.extend(again);
+                all
+            }
+            Heard::StateStatements(mut said) => {
+                let colludes = |from: &str| self.members.values().any(|member| member.id.as_str() == from);
+                said.statements.retain(|statement| colludes(&statement.from));
+                if said.statements.is_empty() { Vec::new() } else { vec![Heard::StateStatements(said)] }
+            }
+            Heard::StateQueries(_) => vec![message],
+            _ => Vec::new(),
+        }
     }
 
     /// What the coordinator says before this message: everything that it said to this member in the first round, again.
@@ -187,6 +225,25 @@ impl Attacking {
             _ => Vec::new(),
         }
     }
+}
+
+/// A member's answers to who asks what it holds of them, with nothing in the one to the victim, signed as all are.
+pub(crate) fn denied(
+    said: StateStatements,
+    victim: &Id,
+    identity: &Identity,
+    plan: &VerifiedPlan,
+) -> StateStatements {
+    let nothing = |signed: SignedStateStatement| match StateStatement::decode(signed.statement.as_slice()) {
+        Ok(statement) if statement.about == victim.as_str() => {
+            let statement = StateStatement { held: Vec::new(), ..statement }.encode_to_vec();
+            let (key, me) = (identity.signing_key(), identity.id.as_str());
+            let signature = sign(key, "state-statement", &plan.digest(), me, &statement).0.to_vec();
+            SignedStateStatement { statement, signature, ..signed }
+        }
+        _ => signed,
+    };
+    StateStatements { statements: said.statements.into_iter().map(nothing).collect() }
 }
 
 /// What the simulation notes down of the victim, and what the coordinator sees.

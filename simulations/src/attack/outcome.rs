@@ -172,8 +172,8 @@ fn poisoning(world: &World) -> Result<Finding, TaskError> {
 }
 
 fn accuracy(world: &World) -> Result<f64, TaskError> {
-    let Some(job) = world.coordinator().job() else { return Ok(0.0) };
-    let score = world.study().task.score(&adapter_tensors_of(job.state()), On::Public)?;
+    let Some(adapter) = world.adapter_of(0) else { return Ok(0.0) };
+    let score = world.study().task.score(&adapter, On::Public)?;
     Ok(score.map_or(0.0, |score| score.accuracy))
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use consilium_client::config::adapter_tensors_of;
 use consilium_crypto::privacy::{Composition, Mechanism, Step};
 use consilium_proto::{
     plan::{Guarantees, PrivacyUnit, VerifiedPlan},
@@ -28,7 +27,7 @@ pub struct Row {
     pub attempts: u32,
     /// Organizations whose updates are in the sum; 0 if there is none.
     pub survivors: usize,
-    /// The others.
+    /// Organizations that were to take part and are not in the sum.
     pub dropped: usize,
     /// Cross-entropy of the new adapter on the public test set, nats; null in a round that is not evaluated.
     pub loss: Option<f64>,
@@ -129,7 +128,7 @@ impl Rounds {
             round: last.round,
             attempts,
             survivors: last.survivors.len(),
-            dropped: world.clients().len().saturating_sub(last.survivors.len()),
+            dropped: (world.scenario().sampled() as usize).saturating_sub(last.survivors.len()),
             outcome: last.outcome,
             loss: score.map(|score| score.loss),
             accuracy: score.map(|score| score.accuracy),
@@ -155,9 +154,10 @@ impl Rounds {
     fn score(&self, world: &World, last: &RoundSummary) -> Result<Option<Score>, TaskError> {
         let every = world.scenario().evaluation.every_rounds;
         let due = last.round.is_multiple_of(every) || last.round == world.scenario().rounds;
-        match world.coordinator().job() {
-            Some(job) if due && last.outcome == RELEASED => {
-                world.study().task.score(&adapter_tensors_of(job.state()), On::Public)
+        // Where heads stay at home, with the evaluator's.
+        match world.adapter_of(0) {
+            Some(adapter) if due && last.outcome == RELEASED => {
+                world.study().task.score(&adapter, On::Public)
             }
             _ => Ok(None),
         }

@@ -32,6 +32,10 @@ pub enum Attack {
         /// ledger and adapter.
         #[serde(default)]
         lost_disk: bool,
+        /// Members that then say that they hold nothing of the victim. The coordinator passes on their answers alone, and hides every
+        /// release from it.
+        #[serde(default)]
+        colluders: u32,
     },
     /// Members whose words are random bytes from one step on.
     Garbage {
@@ -111,14 +115,15 @@ impl Attack {
     /// Members that work for the attack.
     pub fn members(&self) -> u32 {
         match self {
-            Self::Equivocate { colluders } | Self::Isolate { colluders } | Self::Lie { colluders } => {
-                *colluders
-            }
+            Self::Equivocate { colluders }
+            | Self::Isolate { colluders }
+            | Self::Lie { colluders }
+            | Self::Replay { colluders, .. } => *colluders,
             Self::Garbage { attackers, .. }
             | Self::Scaled { attackers, .. }
             | Self::Flipped { attackers }
             | Self::BadShares { attackers } => *attackers,
-            Self::Replay { .. } | Self::Inversion {} | Self::Membership {} => 0,
+            Self::Inversion {} | Self::Membership {} => 0,
         }
     }
 
@@ -142,6 +147,13 @@ impl Attack {
         range(secure || !steps, "attack.kind", &self.name(), || {
             "protocol = \"plain\" has neither survivors to agree on nor shares".into()
         })?;
+        if let Self::Replay { lost_disk, colluders } = self {
+            range(*colluders == 0 || (*lost_disk && secure), "attack.colluders", colluders, || {
+                "they deny what they hold of a victim that has lost its disk, as protocol = \"secure\" has members do: set \
+                 attack.lost_disk = true"
+                    .into()
+            })?;
+        }
         if let Self::Garbage { step, .. } = self {
             range((1..=5).contains(step), "attack.step", step, || "steps are numbered 1 to 5".into())?;
         }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use consilium_crypto::secagg::Params;
-use consilium_proto::roster::DEPLOYED_COHORT;
+use consilium_proto::{plan::PrivacyUnit, roster::DEPLOYED_COHORT};
 use thiserror::Error;
 
 use super::{Network, Partition, Profile, Protocol, Scenario, TaskKind, part, quorum};
@@ -86,6 +86,7 @@ impl Scenario {
         range((r..=n).contains(&m_min), "cohort.min_survivors", &m_min, || {
             format!("it must be from r = ⌊({n} + {t_c})/2⌋ + 1 = {r} to n = {n}")
         })?;
+        self.check_sampling(n, m_min)?;
         self.check_silent(n, m_min)?;
         let aimless = self.attack.is_none() && self.expect.attack.is_some();
         range(!aimless, "expect.attack", &"set", || "there is no attack to come to anything".into())?;
@@ -169,6 +170,7 @@ impl Scenario {
                 .into()
             },
         )?;
+        self.check_adapter()?;
         let rate = privacy.sampling_rate;
         match &self.task {
             TaskKind::Convex { dimension } | TaskKind::Synthetic { dimension } => {
@@ -209,18 +211,80 @@ impl Scenario {
         range(own > 0.0 && own <= 0.5, "evaluation.own_test", &own, || "above 0, at most a half".into())
     }
 
+    /// Heads stay at home where there is something else to share, and nothing is promised to single patients.
+    fn check_adapter(&self) -> Result<(), Refused> {
+        let (local, unit) = (&self.adapter.local, self.privacy.unit);
+        if local.is_empty() {
+            return Ok(());
+        }
+        let refuse = |holds, rule: &str| range(holds, "adapter.local", &format!("{local:?}"), || rule.into());
+        refuse(*local == ["head"], "the head alone can stay at home: write [\"head\"], or leave it out")?;
+        let shares = match &self.task {
+            TaskKind::Convex { .. } | TaskKind::Synthetic { .. } => {
+                return refuse(
+                    false,
+                    "this task's parameters are a head and nothing else, so nothing would be left to share: set task.kind = \"texts\", or \
+                     leave it out",
+                );
+            }
+            TaskKind::Texts(texts) => !texts.target_modules.is_empty(),
+        };
+        refuse(
+            shares,
+            "without task.target_modules the head is all that is trained: nothing would be left to share",
+        )?;
+        range(
+            matches!(unit, PrivacyUnit::Organization | PrivacyUnit::None),
+            "adapter.local",
+            &"[\"head\"]",
+            || {
+                format!(
+                    "privacy.unit = \"{unit}\" promises something to single patients, and a head at home learns from them without noise, \
+                 while all gradients are computed through it: set privacy.unit = \"organization\" or \"none\""
+                )
+            },
+        )
+    }
+
+    /// Enough organizations must take part in every round.
+    fn check_sampling(&self, n: u32, m_min: u32) -> Result<(), Refused> {
+        let sampling = self.cohort.sampling;
+        range(sampling > 0.0 && sampling <= 1.0, "cohort.sampling", &sampling, || {
+            "above 0, at most 1, which is all".into()
+        })?;
+        let (k, t_c) = (self.sampled(), self.colluders());
+        range(k >= m_min, "cohort.sampling", &sampling, || {
+            let (r, least) = (quorum(n, t_c), f64::from(m_min) / f64::from(n));
+            format!(
+                "k = ⌈{sampling} · {n}⌉ = {k} organizations would take part in a round, and a sum takes m_min = {m_min}. Every \
+                 organization of the roster is invited to every round, so that any two quorums have an honest member in common: m_min \
+                 is at least r = ⌊(n + t_c)/2⌋ + 1 = ⌊({n} + {t_c})/2⌋ + 1 = {r} of all {n}, whoever sits out. The least sampling is \
+                 {m_min}/{n} = {least:.3}; fewer colluders or a smaller min_survivors allow less"
+            )
+        })?;
+        range(k == n || self.protocol == Protocol::Secure, "cohort.sampling", &sampling, || {
+            "protocol = \"plain\" has one step, and the coordinator takes whoever declines it for one that let the attempt down, and \
+             has it sit rounds out: leave sampling out, or set protocol = \"secure\""
+                .into()
+        })?;
+        range(k == n || self.attack.is_none(), "cohort.sampling", &sampling, || {
+            "attackers and victim take part in every round: leave it out where there is an attack".into()
+        })
+    }
+
     /// Whoever drops out and whoever is too slow must fit into what the quorum allows.
     fn check_silent(&self, n: u32, m_min: u32) -> Result<(), Refused> {
-        let spare = n - m_min;
+        let k = self.sampled();
+        let (who, spare) = (if k < n { "k" } else { "n" }, k - m_min);
         let dropouts = self.dropouts();
         range(dropouts <= spare, "clients.dropout", &self.clients.dropout, || {
-            let (share, ordinary) = (self.clients.dropout, self.ordinary());
+            let (share, ordinary) = (self.clients.dropout, self.ordinary().min(k));
             let mut sum = format!("⌈{share} · {ordinary}⌉");
             for profile in self.profiles.iter().filter(|profile| profile.dropout > 0.0) {
-                sum += &format!(" + ⌈{} · {}⌉", profile.dropout, self.size(profile));
+                sum += &format!(" + ⌈{} · {}⌉", profile.dropout, self.size(profile).min(k));
             }
             format!(
-                "{sum} = {dropouts} organizations would drop out, and n − m_min = {n} − {m_min} = {spare} may be silent"
+                "{sum} = {dropouts} organizations would drop out, and {who} − m_min = {k} − {m_min} = {spare} may be silent"
             )
         })?;
         let input = f64::from(self.deadlines.input_s);
@@ -228,11 +292,12 @@ impl Scenario {
         let mut late = if slowest > input { self.slow() } else { 0 };
         let of_profile = |profile: &Profile| profile.training_s.unwrap_or(0.0) * SPREAD.1;
         late += self.profiles.iter().filter(|it| of_profile(it) > input).map(|it| self.size(it)).sum::<u32>();
+        late = late.min(k);
         let slowest = self.profiles.iter().map(of_profile).fold(slowest, f64::max);
         range(dropouts + late <= spare, "clients.stragglers", &self.clients.stragglers, || {
             format!(
                 "{late} of {n} train up to {slowest:.0} s, longer than the {input:.0} s of the step, and {dropouts} drop out: \
-                 {} would be silent, and n − m_min = {n} − {m_min} = {spare} may be",
+                 {} would be silent, and {who} − m_min = {k} − {m_min} = {spare} may be",
                 dropouts + late
             )
         })?;
@@ -248,10 +313,11 @@ impl Scenario {
             },
         )?;
         let never = self.faults.late.values().filter(|late| **late == Duration::MAX).count() as u32;
+        let never = never.min(k);
         let expects_all = self.expect.end == super::End::Released;
         range(!expects_all || never + dropouts <= spare, "faults.late", &never, || {
             format!(
-                "{never} never come and {dropouts} drop out of each attempt, and n − m_min = {n} − {m_min} = {spare} may be \
+                "{never} never come and {dropouts} drop out of each attempt, and {who} − m_min = {k} − {m_min} = {spare} may be \
                  silent; if rounds shall fail, say expect.end = \"gave-up\""
             )
         })

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use super::super::{Cut, End, Profile, Scenario, Texts};
+use consilium_proto::plan::PrivacyUnit;
+
+use super::super::{Attack, Cut, End, Profile, Protocol, Scenario, Texts};
 use super::*;
 
 fn message(change: &dyn Fn(&mut Scenario)) -> String {
@@ -39,6 +41,36 @@ fn what_cannot_work_is_refused_with_the_arithmetic() {
             it.privacy.sampling_rate = Some(0.1);
         }),
         ("there are none: all organizations take one step a round together", &|it| it.privacy.proximal = 0.1),
+        ("adapter.local is [\"head\"]: this task's parameters are a head and nothing else", &|it| {
+            it.adapter.local = vec!["head".into()];
+        }),
+        (
+            "k = ⌈0.3 · 50⌉ = 15 organizations would take part in a round, and a sum takes m_min = 34",
+            &|it| {
+                it.cohort.sampling = 0.3;
+            },
+        ),
+        (
+            "= ⌊(50 + 16)/2⌋ + 1 = 34 of all 50, whoever sits out. The least sampling is 34/50 = 0.680",
+            &|it| {
+                it.cohort.sampling = 0.3;
+            },
+        ),
+        (
+            "⌈0.2 · 40⌉ = 8 organizations would drop out, and k − m_min = 40 − 34 = 6 may be silent",
+            &|it| {
+                (it.cohort.sampling, it.clients.dropout) = (0.8, 0.2);
+            },
+        ),
+        ("protocol = \"plain\" has one step", &|it| {
+            (it.cohort.sampling, it.protocol) = (0.8, Protocol::Plain);
+        }),
+        ("attackers and victim take part in every round", &|it| {
+            it.cohort.sampling = 0.8;
+            it.attack = Some(Attack::Lie { colluders: 1 });
+        }),
+        ("above 0, at most 1, which is all", &|it| it.cohort.sampling = 0.0),
+        ("above 0, at most 1, which is all", &|it| it.cohort.sampling = f64::NAN),
         ("at most one profile", &|it| {
             let profile = Profile { organizations: vec![3], ..Profile::default() };
             it.profiles = vec![profile.clone(), profile];
@@ -54,6 +86,37 @@ fn what_cannot_work_is_refused_with_the_arithmetic() {
     ] {
         let refused = message(change);
         assert!(refused.contains(expected), "{expected}: {refused}");
+    }
+}
+
+#[test]
+fn a_head_stays_at_home_where_there_is_more_to_share_and_no_patient_is_promised_anything() {
+    let texts = |it: &mut Scenario| {
+        it.task = TaskKind::Texts(Texts::default());
+        it.adapter.local = vec!["head".into()];
+    };
+    for unit in [PrivacyUnit::Patient, PrivacyUnit::PatientLocal] {
+        let refused = message(&|it| {
+            texts(it);
+            it.privacy.unit = unit;
+        });
+        assert!(refused.contains("promises something to single patients"), "{refused}");
+    }
+    let refused = message(&|it| {
+        texts(it);
+        it.adapter.local = vec!["lora_A".into()];
+    });
+    assert!(refused.contains("adapter.local is [\"lora_A\"]: the head alone can stay at home"), "{refused}");
+    let refused = message(&|it| {
+        texts(it);
+        it.task = TaskKind::Texts(Texts { target_modules: Vec::new(), ..Texts::default() });
+    });
+    assert!(refused.contains("without task.target_modules"), "{refused}");
+    for unit in [PrivacyUnit::Organization, PrivacyUnit::None] {
+        let mut good = Scenario::new(50, 3);
+        texts(&mut good);
+        good.privacy.unit = unit;
+        good.check().unwrap();
     }
 }
 

@@ -41,6 +41,9 @@ pub struct Scenario {
     pub cohort: Cohort,
     /// What is learned.
     pub task: TaskKind,
+    /// Which of its tensors are shared.
+    #[serde(skip_serializing_if = "Adapter::is_default")]
+    pub adapter: Adapter,
     /// How records are dealt to organizations.
     pub partition: Partition,
     /// Whom the plan protects, and how.
@@ -95,11 +98,29 @@ pub struct Cohort {
     pub min_survivors: Option<u32>,
     /// Attempts a round may take. Default: 3.
     pub max_attempts: u32,
+    /// Part of the organizations that take part in a round, drawn anew for each; the others decline it. Default: 1, all.
+    #[serde(skip_serializing_if = "is_one")]
+    pub sampling: f64,
 }
 
 impl Default for Cohort {
     fn default() -> Self {
-        Self { colluders: None, min_survivors: None, max_attempts: 3 }
+        Self { colluders: None, min_survivors: None, max_attempts: 3, sampling: 1.0 }
+    }
+}
+
+/// Which of the adapter's tensors are shared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Adapter {
+    /// What stays at home, as a plan's `adapter.local`: `["head"]`, and every organization trains a head of its own. Only of `texts`,
+    /// and with `privacy.unit` "organization" or "none". Default: nothing, everything is shared.
+    pub local: Vec<String>,
+}
+
+impl Adapter {
+    fn is_default(&self) -> bool {
+        self.local.is_empty()
     }
 }
 
@@ -135,6 +156,10 @@ pub struct Privacy {
 
 fn is_zero(value: &f64) -> bool {
     *value == 0.0
+}
+
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
 }
 
 impl Default for Privacy {
@@ -209,6 +234,7 @@ impl Default for Scenario {
             protocol: Protocol::Secure,
             cohort: Cohort::default(),
             task: TaskKind::default(),
+            adapter: Adapter::default(),
             partition: Partition::default(),
             privacy: Privacy::default(),
             optimizer: None,
@@ -242,11 +268,18 @@ impl Scenario {
         self.cohort.min_survivors.unwrap_or_else(|| quorum(self.organizations, self.colluders()))
     }
 
-    /// How many organizations drop out of each attempt, by profile: first the ordinary ones, then each profile's.
+    /// Organizations that take part in a round, `k = ⌈sampling · n⌉`.
+    pub fn sampled(&self) -> u32 {
+        part(self.cohort.sampling, self.organizations)
+    }
+
+    /// How many organizations drop out of each attempt, by profile: first the ordinary ones, then each profile's. Where not all
+    /// take part, the most that it can be.
     pub fn dropouts(&self) -> u32 {
+        let most = |share, size: u32| part(share, size.min(self.sampled()));
         let special: u32 =
-            self.profiles.iter().map(|profile| part(profile.dropout, self.size(profile))).sum();
-        part(self.clients.dropout, self.ordinary()).saturating_add(special)
+            self.profiles.iter().map(|profile| most(profile.dropout, self.size(profile))).sum();
+        most(self.clients.dropout, self.ordinary()).saturating_add(special)
     }
 
     /// How many ordinary organizations are slow.

@@ -194,7 +194,8 @@ mod tests {
     #[test]
     fn every_field_survives_its_text() {
         let mut scenario = Scenario::new(20, 2);
-        scenario.cohort.colluders = Some(3);
+        (scenario.cohort.colluders, scenario.cohort.sampling) = (Some(3), 0.9);
+        scenario.adapter.local = vec!["head".into()];
         scenario.protocol = Protocol::Plain;
         scenario.optimizer =
             Some(Optimizer::Adam { learning_rate: 0.02, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 });

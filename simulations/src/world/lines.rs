@@ -120,9 +120,17 @@ impl World {
     }
 
     pub(super) fn send_down(&mut self, to: &Id, message: Heard) {
+        let said = match &mut self.attacking {
+            Some(attacking) => attacking.instead(to, message),
+            None => vec![message],
+        };
+        said.into_iter().for_each(|message| self.say_down(to, message));
+    }
+
+    fn say_down(&mut self, to: &Id, message: Heard) {
         let again =
             self.attacking.as_mut().map(|attacking| attacking.replays(to, &message)).unwrap_or_default();
-        again.into_iter().for_each(|message| self.send_down(to, message));
+        again.into_iter().for_each(|message| self.say_down(to, message));
         let Some(index) = self.index(to) else { return };
         let Some(&session) = self.sessions.get(&index) else { return };
         let accident = match &message {
@@ -190,6 +198,9 @@ impl World {
         };
         let who = self.id(to);
         self.log.line_of(self.now, who.as_str(), "from coordinator", &packet.digest);
+        if let Heard::Announcement(invitation) = &kind {
+            self.draw(to, invitation);
+        }
         self.tell_client(to, ToClient::Heard(kind));
     }
 

@@ -16,13 +16,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use consilium_client::ledger::LedgerState;
+use consilium_client::{ledger::LedgerState, model::AdapterTensors};
 use consilium_proto::{
     ids::Id,
     wire::{self, RoundSummary},
 };
 
 use crate::{
+    at_home::Beside,
     attack::{self, Attacking},
     behaviour::Behaviour,
     client_host::ClientHost,
@@ -71,6 +72,8 @@ pub struct World {
     fetches: Vec<u32>,
     /// Attempts that were opened, over the whole job.
     opened: u64,
+    /// Who takes part in a round, where not all do; and in which.
+    sample: Option<(u32, BTreeSet<usize>)>,
     /// Who dies in the attempt under way, once it has dealt.
     doomed: BTreeSet<usize>,
     mishaps: Vec<Mishap>,
@@ -124,7 +127,9 @@ impl World {
                 Some(trainer) => trainer,
                 None => study.task.trainer(index).map_err(|error| Refused::Task(error.to_string()))?,
             };
-            let client = ClientHost::new(&scenario, &consortium, index, trainer, answers.clone());
+            let beside = Beside::of(&consortium.plan, trainer);
+            let beside = beside.map_err(|error| Refused::Task(error.to_string()))?;
+            let client = ClientHost::new(&scenario, &consortium, index, beside, answers.clone());
             clients.extend(client.map(|client| match &attacking {
                 Some(attacking) => client.corrupted(attacking),
                 None => client,
@@ -148,6 +153,7 @@ impl World {
             barred: vec![0; n],
             fetches: vec![0; n],
             opened: 0,
+            sample: None,
             doomed: BTreeSet::new(),
             mishaps: scenario.faults.mishaps.clone(),
             traffic: Traffic::default(),
@@ -284,6 +290,13 @@ impl World {
     /// The organizations, in the cohort's order.
     pub fn clients(&self) -> &[ClientHost] {
         &self.clients
+    }
+
+    /// The coordinator's adapter as an organization uses it: with its own head, where heads stay at home. `None` while the
+    /// coordinator is down.
+    pub fn adapter_of(&self, index: usize) -> Option<AdapterTensors> {
+        let state = self.coordinator.job()?.state();
+        Some(self.clients.get(index)?.complete(state))
     }
 
     /// How an organization behaves.

@@ -1,7 +1,11 @@
 //! Turns of the machines, and what they ask for.
 
+use std::collections::BTreeSet;
+
 use consilium_client::session::Input as ToClient;
 use consilium_coordinator::round::Input as ToCoordinator;
+use consilium_proto::wire::{Announcement, SignedAnnouncement};
+use prost::Message as _;
 use rand::RngExt as _;
 
 use super::{
@@ -9,7 +13,7 @@ use super::{
     queue::{Happening, Upload},
 };
 use crate::{
-    behaviour::dropouts,
+    behaviour::{dropouts, sample},
     client_host::{Act, After, ClientHost, Life},
     coordinator_host::{Spoken, Surroundings, Turn},
     network::{Fate, Line, Micros},
@@ -25,8 +29,8 @@ impl World {
 
     pub(super) fn coordinator_turn(&mut self, turn: Turn) {
         self.ended |= turn.ended;
-        if turn.opened {
-            self.doom();
+        if let Some(round) = turn.opened {
+            self.doom(round);
         }
         for spoken in turn.spoken {
             match spoken {
@@ -59,11 +63,27 @@ impl World {
     }
 
     /// Draws who drops out of the attempt that begins.
-    fn doom(&mut self) {
+    fn doom(&mut self, round: u32) {
         self.opened += 1;
         if self.scenario.dropouts() > 0 {
-            self.doomed = dropouts(&self.scenario, &self.behaviour, self.opened).into_iter().collect();
+            let all: BTreeSet<usize> = sample(&self.scenario, round);
+            self.doomed = dropouts(&self.scenario, &self.behaviour, &all, self.opened).into_iter().collect();
         }
+    }
+
+    /// Before an organization hears of an attempt: it takes part if it was drawn for the round.
+    pub(super) fn draw(&mut self, index: usize, invitation: &SignedAnnouncement) {
+        let Ok(Announcement { round, .. }) = Announcement::decode(invitation.announcement.as_slice()) else {
+            return;
+        };
+        if self.scenario.sampled() >= self.scenario.organizations {
+            return;
+        }
+        if self.sample.as_ref().is_none_or(|(of, _)| *of != round) {
+            self.sample = Some((round, sample(&self.scenario, round)));
+        }
+        let sits = self.sample.as_ref().is_some_and(|(_, sample)| !sample.contains(&index));
+        self.clients.get_mut(index).into_iter().for_each(|host| host.sits_out(sits.then_some(round)));
     }
 
     pub(super) fn tell_client(&mut self, index: usize, input: ToClient) {

@@ -8,6 +8,7 @@ mod lines;
 mod outages;
 mod plain;
 mod ready;
+mod sampling;
 mod strategies;
 #[cfg(feature = "torch")]
 mod texts;

@@ -2,13 +2,13 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use consilium_proto::plan::AdapterMode;
+use consilium_proto::plan::{AdapterMode, PrivacyUnit};
 use consilium_simulations::{
     World,
     log::Log,
     out::Folder,
     run::run,
-    scenario::{Partition, Scenario, TaskKind, Texts},
+    scenario::{Attack, End, Partition, Scenario, TaskKind, Texts},
     task::Study,
 };
 use serde_json::Value;
@@ -89,6 +89,102 @@ fn real_training_is_repeated_to_the_bit_and_scored_for_each_organization() {
         // Twenty epochs on its own records do better than three noisy rounds on everybody's, and three more epochs help.
         let loss = |way: &str| organization[way]["loss"].as_f64().unwrap();
         assert!(loss("federated_then_fine_tuned") < loss("federated"), "{organization}");
+    }
+}
+
+/// A head at home, under a unit that allows it.
+fn at_home(folder: &Path, organizations: u32, rounds: u32) -> Scenario {
+    let mut scenario = tiny(folder, organizations, rounds);
+    scenario.adapter.local = vec!["head".into()];
+    scenario.privacy.unit = PrivacyUnit::None;
+    (scenario.privacy.local_steps, scenario.privacy.local_rate) = (5, 0.5);
+    scenario.partition = Partition::Dirichlet { alpha: 0.3 };
+    scenario.evaluation.organizations = true;
+    scenario
+}
+
+#[test]
+fn heads_stay_at_home_and_each_organization_is_scored_with_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = at_home(folder.path(), 5, 4);
+    let once = |name: &str, scenario: &Scenario| {
+        let out = Folder::create(&folder.path().join(name), false).unwrap();
+        let result = run(scenario, Some(&out), Log::default(), &mut |_| {}).unwrap().result;
+        assert!(result.line.expected_end, "{:?}", result.why);
+        (result, lines(&folder.path().join(name).join("organizations.jsonl")))
+    };
+    let ((one, members), (two, again)) = (once("one", &scenario), once("two", &scenario));
+    // The factors alone are summed: two of rank 4 on 32.
+    assert_eq!(one.dimension, 2 * 32 * 4);
+    assert_eq!(
+        (one.line.adapter_digest, one.line.log_digest),
+        (two.line.adapter_digest, two.line.log_digest)
+    );
+    assert_eq!(members, again);
+    let mut shared = scenario.clone();
+    shared.adapter.local.clear();
+    let (with_shared, everybody) = once("shared", &shared);
+    assert_eq!(with_shared.dimension, 2 * 32 * 4 + 21 * 33);
+    let loss = |member: &Value, way: &str| member[way]["loss"].as_f64().unwrap();
+    for (own, common) in members.iter().zip(&everybody) {
+        // Alone they start and end where they do when everything is shared.
+        assert_eq!(own["alone"], common["alone"]);
+        // With few labels of its own, a head of one's own fits better than everybody's, and training on helps.
+        assert!(loss(own, "federated") < loss(common, "federated"), "{own} {common}");
+        assert!(loss(own, "federated_then_fine_tuned") < loss(own, "federated"), "{own}");
+    }
+    // Nothing of a head is in what everybody ends with; and each has another one.
+    let study = Study::new(&scenario, &folder.path().join("data")).unwrap();
+    let mut world = World::with_study(scenario, study, Log::default()).unwrap();
+    world.run(&mut |_| {}).unwrap();
+    let state = world.coordinator().job().unwrap().state().clone();
+    assert!(state.tensors().all(|(tensor, _)| !tensor.name.starts_with("head.")));
+    let head = |index: usize| world.clients()[index].complete(&state).values("head.bias").unwrap().to_vec();
+    for index in 1..5 {
+        assert_ne!(head(0), head(index));
+    }
+}
+
+#[test]
+fn a_head_outlives_its_process_and_not_its_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let head_after = |change: &dyn Fn(&mut Scenario)| {
+        let mut scenario = at_home(folder.path(), 4, 2);
+        (scenario.evaluation.organizations, scenario.privacy.lot) = (false, 40.0);
+        change(&mut scenario);
+        let study = Study::new(&scenario, &folder.path().join("data")).unwrap();
+        let mut world = World::with_study(scenario, study, Log::default()).unwrap();
+        let end = world.run(&mut |_| {}).map(|_| ()).map_err(|error| error.to_string());
+        let drawn = consilium_client::trainer::Home::drawn(&world.consortium().plan).unwrap().unwrap();
+        let first = drawn.values().values("head.bias").unwrap().to_vec();
+        let state = world.coordinator().job().unwrap().state();
+        let own = |index: usize| world.clients()[index].complete(state).values("head.bias").unwrap().to_vec();
+        (end, own(0) == first, own(1) == first)
+    };
+    // The second dies with its vector on its way, in the first round, and takes part in no other.
+    let dies = |scenario: &mut Scenario| {
+        scenario.faults.clients = [(1, [4].into())].into();
+        scenario.clients.restart_s = 1e4;
+        scenario.expect.end = End::GaveUp;
+    };
+    assert_eq!(head_after(&dies), (Ok(()), false, false));
+    // The victim of a replay loses its disk, and the head with it.
+    let (end, victims, anothers) =
+        head_after(&|scenario| scenario.attack = Some(Attack::Replay { lost_disk: true, colluders: 0 }));
+    assert!(end.unwrap_err().contains("older than what its peers hold"));
+    assert_eq!((victims, anothers), (true, false));
+}
+
+#[test]
+fn a_score_with_a_head_of_ones_own_is_told_where_nothing_is_promised() {
+    let folder = tempfile::tempdir().unwrap();
+    for (unit, told) in [(PrivacyUnit::None, true), (PrivacyUnit::Organization, false)] {
+        let mut scenario = at_home(folder.path(), 4, 1);
+        (scenario.privacy.unit, scenario.privacy.delta) = (unit, 1e-3);
+        let study = Study::new(&scenario, &folder.path().join("data")).unwrap();
+        let mut world = World::with_study(scenario, study, Log::default()).unwrap();
+        let report = world.run(&mut |_| {}).unwrap();
+        assert_eq!(report.attempts[0].test_accuracy.is_some(), told, "{unit}");
     }
 }
 
