@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, path::Path};
 
-use consilium_proto::signed::Kind;
+use consilium_proto::{plan::PrivacyUnit, signed::Kind};
 use consilium_simulations::{
     export::export,
     log::Log,
@@ -114,15 +114,25 @@ fn deployed(consortium: &Consortium, scenario: &Scenario) -> BTreeSet<String> {
 
 #[test]
 fn a_job_comes_to_the_same_adapter_simulated_and_deployed() {
-    for aggregation in ["ffa", "alternate"] {
+    for (aggregation, heads_at_home) in [("ffa", false), ("alternate", false), ("ffa", true)] {
         let consortium = Consortium::found(&Shape::default());
-        let scenario = scenario(&consortium.path(""), aggregation);
+        let mut scenario = scenario(&consortium.path(""), aggregation);
+        if heads_at_home {
+            // Through what each trains at home alone, the shared factors differ if a head does.
+            scenario.adapter.local = vec!["head".into()];
+            (scenario.privacy.unit, scenario.privacy.local_steps) = (PrivacyUnit::None, 3);
+            scenario.optimizer = None;
+        }
         let out = Folder::create(&consortium.path("simulated"), false).unwrap();
         let outcome = run(&scenario, Some(&out), Log::default(), &mut |_| {}).unwrap();
         let line = &outcome.result.line;
         assert!(line.expected_end, "{:?}", outcome.result.why);
         assert_eq!(line.rounds, 3);
         let simulated = BTreeSet::from([line.adapter_digest.clone().unwrap()]);
-        assert_eq!(deployed(&consortium, &scenario), simulated, "{aggregation}");
+        assert_eq!(
+            deployed(&consortium, &scenario),
+            simulated,
+            "{aggregation}, heads at home: {heads_at_home}"
+        );
     }
 }
