@@ -120,11 +120,8 @@ impl World {
     }
 
     pub(super) fn send_down(&mut self, to: &Id, message: Heard) {
-        let said = match &mut self.attacking {
-            Some(attacking) => attacking.instead(to, message),
-            None => vec![message],
-        };
-        said.into_iter().for_each(|message| self.say_down(to, message));
+        let Some(attacking) = &mut self.attacking else { return self.say_down(to, message) };
+        attacking.instead(to, message).into_iter().for_each(|message| self.say_down(to, message));
     }
 
     fn say_down(&mut self, to: &Id, message: Heard) {

@@ -73,12 +73,12 @@ impl World {
 
     /// Before an organization hears of an attempt: it takes part if it was drawn for the round.
     pub(super) fn draw(&mut self, index: usize, invitation: &SignedAnnouncement) {
-        let Ok(Announcement { round, .. }) = Announcement::decode(invitation.announcement.as_slice()) else {
-            return;
-        };
         if self.scenario.sampled() >= self.scenario.organizations {
             return;
         }
+        let Ok(Announcement { round, .. }) = Announcement::decode(invitation.announcement.as_slice()) else {
+            return;
+        };
         if self.sample.as_ref().is_none_or(|(of, _)| *of != round) {
             self.sample = Some((round, sample(&self.scenario, round)));
         }
