@@ -327,12 +327,22 @@ impl<T: Trainer + ?Sized> Trainer for Box<T> {
         (**self).clips()
     }
 
-    fn sum(&mut self, adapter: &AdapterTensors, patients: &[usize]) -> Result<ClippedSum, TrainError> {
-        (**self).sum(adapter, patients)
+    fn sum(
+        &mut self,
+        adapter: &AdapterTensors,
+        patients: &[usize],
+        still: &[Range<usize>],
+    ) -> Result<ClippedSum, TrainError> {
+        (**self).sum(adapter, patients, still)
     }
 
-    fn delta(&mut self, adapter: &AdapterTensors, patients: &[usize]) -> Result<OwnDelta, TrainError> {
-        (**self).delta(adapter, patients)
+    fn delta(
+        &mut self,
+        adapter: &AdapterTensors,
+        patients: &[usize],
+        still: &[Range<usize>],
+    ) -> Result<OwnDelta, TrainError> {
+        (**self).delta(adapter, patients, still)
     }
 
     fn lot(
