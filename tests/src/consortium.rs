@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use consilium_client::config::{Loaded, today};
 use consilium_crypto::digest::Digest;
 use consilium_proto::{
     identity::Identity,
@@ -163,6 +164,25 @@ impl Consortium {
         self.write(&format!("{name}.sig"), &signatures.to_text());
     }
 
+    /// Changes the plan, and has everybody sign it again.
+    pub fn replan(&mut self, change: impl FnOnce(&mut Plan)) {
+        change(&mut self.plan);
+        self.write("labels.txt", &self.plan.task.labels.join("\n"));
+        self.sign(Kind::Plan, "plan.toml", &self.plan.to_text().expect("a plan"));
+    }
+
+    /// Replaces `from`, which must be there, in a file.
+    pub fn edit(&self, name: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path(name)).expect("a file");
+        assert!(text.contains(from), "{name} does not contain {from}");
+        self.write(name, &text.replace(from, to));
+    }
+
+    /// The client's configuration of a site, as the client reads it.
+    pub fn loaded(&self, site: usize) -> Loaded {
+        Loaded::load(&self.path(&format!("site-{site}.toml")), today()).expect("a configuration")
+    }
+
     /// A path in the consortium's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -190,7 +210,7 @@ fn id(text: &str) -> Id {
 }
 
 /// The tiny encoder that ships with the tests.
-fn model() -> PathBuf {
+pub fn model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/trainer/tiny")
 }
 

@@ -11,6 +11,6 @@ mod process;
 pub mod shuffle;
 mod trial;
 
-pub use consortium::{Consortium, LABELS, Shape};
+pub use consortium::{Consortium, LABELS, Shape, model};
 pub use process::{Process, wait_until};
 pub use trial::Trial;
