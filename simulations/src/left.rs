@@ -152,8 +152,13 @@ pub struct Points {
 const NO_AXES: [&str; 4] = ["name", "seed", "task.model", "task.titles"];
 
 impl Points {
-    /// Puts runs together.
-    pub fn of(runs: Vec<Left>) -> Self {
+    /// Puts runs together. One that is in two sweeps counts once: twice the same says no more than once.
+    pub fn of(mut runs: Vec<Left>) -> Self {
+        let mut seen = BTreeSet::new();
+        runs.retain(|run| match run.result.get("scenario_digest").and_then(Value::as_str) {
+            Some(digest) => seen.insert(digest.to_owned()),
+            None => true,
+        });
         let paths: BTreeSet<&String> = runs.iter().flat_map(|run| run.fields.keys()).collect();
         let paths = paths.into_iter().filter(|path| !NO_AXES.contains(&path.as_str()));
         let differs =

@@ -116,6 +116,23 @@ fn a_sweeps_report_has_every_picture_and_needs_nothing_else() {
     in_a_browser(&out.join("report.html"));
 }
 
+#[test]
+fn a_run_that_is_in_two_sweeps_counts_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = swept(folder.path());
+    let again = folder.path().join("again");
+    std::os::unix::fs::symlink(&out, &again).unwrap();
+    let page = folder.path().join("page");
+    let [out, again, page] = [&out, &again, &page].map(|path| path.to_str().unwrap());
+    let output = sim(&["report", out, again, "--out", page, "--json"]);
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let points = said["points"].as_array().unwrap();
+    assert_eq!(points.len(), 5);
+    for point in points {
+        assert_eq!((&point["runs"], &point["accuracy"]["runs"]), (&2.into(), &2.into()), "{point}");
+    }
+}
+
 /// Looks at the page in a real browser, where there is one: `CHROMIUM`, or one in the path.
 fn in_a_browser(page: &Path) {
     let named = std::env::var("CHROMIUM").ok();
