@@ -5,6 +5,7 @@ use std::{fmt::Write as _, fs, path::Path};
 use consilium_proto::plan::{AdapterMode, PrivacyUnit};
 use consilium_simulations::{
     World,
+    consortium::Consortium,
     log::Log,
     out::Folder,
     run::run,
@@ -18,13 +19,13 @@ const CHAPTERS: [&str; 21] = [
     "XVII", "XVIII", "XIX", "XX", "XXI",
 ];
 
-/// Titles of made-up codes, twelve categories of five codes in each chapter; a word tells the chapter.
-fn titles(path: &Path) {
+/// Titles of made-up codes, so many categories of so many codes in each chapter; a word tells the chapter.
+fn titles(path: &Path, (categories, codes): (usize, usize)) {
     let mut text = "code,category,chapter,title\n".to_owned();
     for (number, chapter) in CHAPTERS.iter().enumerate() {
         let word: String = (0..3).map(|_| (b'a' + number as u8) as char).collect();
-        for category in 0..12 {
-            for code in 0..5 {
+        for category in 0..categories {
+            for code in 0..codes {
                 writeln!(
                     text,
                     "{chapter}{category:02}{code},{chapter}{category:02},{chapter},{word} {category} {code}"
@@ -37,7 +38,7 @@ fn titles(path: &Path) {
 }
 
 fn tiny(folder: &Path, organizations: u32, rounds: u32) -> Scenario {
-    titles(&folder.join("titles.csv"));
+    titles(&folder.join("titles.csv"), (12, 5));
     let mut scenario = Scenario::new(organizations, rounds);
     scenario.task = TaskKind::Texts(Texts {
         model: Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/trainer/tiny"),
@@ -186,6 +187,26 @@ fn a_score_with_a_head_of_ones_own_is_told_where_nothing_is_promised() {
         let report = world.run(&mut |_| {}).unwrap();
         assert_eq!(report.attempts[0].test_accuracy.is_some(), told, "{unit}");
     }
+}
+
+#[test]
+fn the_budget_of_the_demos_scenario_lasts_longer_than_its_rounds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/demo.toml");
+    let mut demo: Scenario = toml::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    // What a round costs follows from how many titles there are and not from what they say, nor from the encoder.
+    let TaskKind::Texts(texts) = &mut demo.task else { panic!("another task") };
+    let tiny = tiny(folder.path(), 5, 1).task;
+    let TaskKind::Texts(tiny) = tiny else { panic!("another task") };
+    (texts.model, texts.titles, texts.layers, texts.rank) = (tiny.model, tiny.titles, tiny.layers, tiny.rank);
+    texts.max_tokens = tiny.max_tokens;
+    titles(&texts.titles, (80, 8));
+    let study = Study::new(&demo, &folder.path().join("data")).unwrap();
+    assert!((9400..=9660).contains(&study.dealt.labels.len()), "{}", study.dealt.labels.len());
+    let plan = Consortium::found(&demo, &study).unwrap().plan;
+    let after = |attempts| plan.derived().guarantees(attempts, demo.privacy.delta).unwrap().central;
+    let rounds = u64::from(demo.rounds);
+    assert!(after(rounds + 10) < demo.privacy.epsilon, "{} {}", after(rounds), after(rounds + 10));
 }
 
 #[test]
