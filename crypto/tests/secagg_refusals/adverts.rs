@@ -1,5 +1,7 @@
 //! A1 to A7: what a client refuses of the adverts.
 
+use consilium_crypto::secagg::Attempt;
+
 use super::*;
 
 #[test]
@@ -31,12 +33,7 @@ fn a2_an_advert_from_a_foreign_context() {
     // The same members and keys in another attempt.
     let mut other = World::new(Shape::of(10, 20), 1);
     other.attempt = Arc::new(
-        consilium_crypto::secagg::Attempt::new(
-            Digest([7; 32]),
-            *other.attempt.params(),
-            other.attempt.members().to_vec(),
-        )
-        .unwrap(),
+        Attempt::new(Digest([7; 32]), *other.attempt.params(), other.attempt.members().to_vec()).unwrap(),
     );
     let foreign = other.start(2);
     forged(Step::Share, "A2", |_, d| with_item(&d, Step::Share, ADVERT, 2, |advert| *advert = foreign));
@@ -56,12 +53,13 @@ const KEYS: [std::ops::Range<usize>; 3] = [5..37, 37..69, 69..101];
 /// The coordinator goes on with a member whose key the victim knows to be revoked.
 #[test]
 fn a7_an_advert_under_a_revoked_key() {
-    let shape = Shape::of(10, 20);
     let mut world = before(Step::Share, 1);
     let delivery = world.delivery(VICTIM);
-    world.attempt = Arc::new(attempt(shape, 1).without([Position(2)]));
+    world.attempt = Arc::new(Attempt::clone(&world.attempt).without([Position(2)]));
     let own = world.start(VICTIM);
     let shown = with_item(&delivery, Step::Share, ADVERT, usize::from(VICTIM), |advert| *advert = own);
+    // One that does not know accepts it, and that is no reason for one that does.
+    world.show(0, &shown).unwrap();
     let refusal = refused(&mut world, &shown, "A7");
     assert_eq!(refusal.blame(), Blame::Coordinator);
 }

@@ -64,6 +64,9 @@ fn refused(world: &mut World, delivery: &[u8], check: &str) -> Refusal {
 #[track_caller]
 fn forged(step: Step, check: &str, forge: impl FnOnce(&World, Vec<u8>) -> Vec<u8>) -> Refusal {
     let mut world = before(step, 1);
+    // Another member has seen the truth: what was accepted once makes nothing else acceptable.
+    let honest = world.delivery(0);
+    world.show(0, &honest).unwrap();
     let delivery = world.delivery(VICTIM);
     let forged = forge(&world, delivery);
     let refusal = refused(&mut world, &forged, check);
