@@ -39,6 +39,8 @@ parity: build ## Compare the built-in trainer with PEFT and Opacus, in an enviro
 lint: setup ## Format and clippy, warnings refused.
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	# On a machine that has no libtorch.
+	cargo clippy --release --locked -p consilium-simulations --no-default-features -- -D warnings
 
 doc: setup ## The documentation, warnings refused.
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps

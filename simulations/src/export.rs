@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use crate::{
     consortium::{Whose, organization, plan_for},
+    out::OutError,
     scenario::{Protocol, Refused, Scenario, TaskKind},
     task::Study,
 };
@@ -41,7 +42,7 @@ pub enum ExportError {
     },
     /// The scenario cannot work, or no plan follows from it.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(Refused),
     /// A file could not be written.
     #[error("{path} could not be written: {source}")]
     Write {
@@ -53,6 +54,15 @@ pub enum ExportError {
     /// The folder holds something.
     #[error("{0} exists already and is not overwritten; name another folder")]
     Exists(PathBuf),
+}
+
+impl From<Refused> for ExportError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Write(OutError { path, source, .. }) => Self::Write { path, source },
+            refused => Self::Refused(refused),
+        }
+    }
 }
 
 /// What was written.
@@ -94,12 +104,22 @@ pub fn export(scenario: &Scenario, roster: &str, job: Id, folder: &Path) -> Resu
         return Err(ExportError::Exists(there.clone()));
     }
     make(&simulated)?;
-    let study = Study::new(scenario, &simulated)?;
-    let evaluator = ids.first().cloned().unwrap_or_else(|| organization(0));
-    let plan = plan_for(scenario, &study, Whose { roster: digest, job, evaluator })?;
-    let text = plan.to_text().map_err(Refused::from)?;
-    rename(&simulated, &data, &ids)?;
-    std::fs::write(&path, text).map_err(|source| ExportError::Write { path: path.clone(), source })?;
+    let written = || -> Result<Plan, ExportError> {
+        let study = Study::new(scenario, &simulated)?;
+        let evaluator = ids.first().cloned().unwrap_or_else(|| organization(0));
+        let plan = plan_for(scenario, &study, Whose { roster: digest, job, evaluator })?;
+        let text = plan.to_text().map_err(Refused::from)?;
+        rename(&simulated, &data, &ids)?;
+        std::fs::write(&path, text).map_err(|source| ExportError::Write { path: path.clone(), source })?;
+        Ok(plan)
+    };
+    let plan = written().inspect_err(|_| {
+        // Whoever tries again finds no half of it. What cannot be removed is named then.
+        for part in [&simulated, &data] {
+            drop(std::fs::remove_dir_all(part));
+        }
+        drop(std::fs::remove_file(&path));
+    })?;
     let warning = plan.check().err().map(|error| error.to_string());
     Ok(Exported { plan, path, data, warning })
 }
@@ -119,6 +139,9 @@ fn deployable(scenario: &Scenario) -> Result<(), ExportError> {
     if scenario.sampled() < scenario.organizations {
         let why = "no deployed client draws lots whether to take part: leave cohort.sampling out";
         return refuse("cohort.sampling", &scenario.cohort.sampling.to_string(), why);
+    }
+    if let Some(attack) = &scenario.attack {
+        return refuse("attack.kind", attack.name(), "nobody is asked to sign an attack: leave [attack] out");
     }
     let made_up = "its patients are made up and no client trains on them: only \"texts\" is deployed";
     match scenario.task {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -108,12 +109,14 @@ pub fn number(row: &Value, field: &str) -> Option<f64> {
 
 fn text(path: &Path) -> Result<String, Unread> {
     let failed = |source: std::io::Error| Unread { path: path.to_path_buf(), why: source.to_string() };
-    let bytes = std::fs::metadata(path).map_err(failed)?.len();
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let bytes = file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)? as u64;
     if bytes > MAX_BYTES {
-        let why = format!("it has {bytes} bytes, and at most {MAX_BYTES} are read");
+        let why = format!("it has more than the {MAX_BYTES} bytes that are read");
         return Err(Unread { path: path.to_path_buf(), why });
     }
-    std::fs::read_to_string(path).map_err(failed)
+    Ok(text)
 }
 
 fn json(path: &Path, text: &str) -> Result<Value, Unread> {

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use consilium_proto::wire::RoundSummary;
+use consilium_proto::{
+    plan::{PrivacyUnit, VerifiedPlan},
+    wire::RoundSummary,
+};
 use thiserror::Error;
 
 use crate::{
@@ -13,7 +16,7 @@ use crate::{
         rounds::{Rounds, Row},
     },
     report::{Progress, Report},
-    scenario::{End, Refused, Scenario},
+    scenario::{End, Refused, Scenario, check::range},
     task::{Study, TaskError},
     world::{SimulationError, World},
 };
@@ -32,13 +35,22 @@ pub struct Outcome {
 pub enum Failure {
     /// The scenario cannot work; nothing was simulated.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(Refused),
     /// A file could not be written.
     #[error(transparent)]
     Out(#[from] OutError),
     /// The task failed in the middle.
     #[error("the task failed: {0}")]
     Task(#[from] TaskError),
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Write(full) => Self::Out(full),
+            refused => Self::Refused(refused),
+        }
+    }
 }
 
 /// Runs a scenario. `progress` is told whenever an attempt ends.
@@ -54,13 +66,14 @@ pub fn run(
 ) -> Result<Outcome, Failure> {
     let (started, cpu) = (Instant::now(), cpu_seconds());
     scenario.check()?;
-    let scratch = Scratch::new(scenario, out)?;
+    let scratch = Scratch::new(out)?;
     let study = Study::new(scenario, scratch.path())?;
+    let mut world = World::with_study(scenario.clone(), study, log)?;
+    lasts(scenario, &world.consortium().plan)?;
     let mut writer = match out {
-        Some(folder) => Some(Writer::begin(folder, scenario, &study)?),
+        Some(folder) => Some(Writer::begin(folder, scratch, scenario, world.study())?),
         None => None,
     };
-    let mut world = World::with_study(scenario.clone(), study, log)?;
     if let Some(writer) = &mut writer {
         writer.rounds = Some(Rounds::new(&world));
     }
@@ -107,12 +120,34 @@ pub fn run(
         cpu_seconds: cpu_seconds() - cpu,
         versions: Versions::own(),
     };
+    world.log().flush().map_err(|source| OutError {
+        path: "the log".into(),
+        source,
+        kept: "rounds.jsonl and organizations.jsonl are whole".into(),
+    })?;
     if let Some(folder) = out {
         // Unwrap safety: numbers and words.
         let text = serde_json::to_string_pretty(&result).unwrap_or_default() + "\n";
         folder.write("result.json", &text, "rounds.jsonl and organizations.jsonl are whole")?;
     }
     Ok(Outcome { result, report })
+}
+
+/// A budget that does not pay for the rounds is meant, or a mistake: the scenario says which.
+fn lasts(scenario: &Scenario, plan: &VerifiedPlan) -> Result<(), Refused> {
+    let (privacy, rounds) = (&plan.document().privacy, scenario.rounds);
+    if scenario.expect.end != End::Released || privacy.unit == PrivacyUnit::None {
+        return Ok(());
+    }
+    // Arithmetic that the accountant cannot do is refused by the first attempt, in its own words.
+    let Ok(spent) = plan.derived().guarantees(u64::from(rounds), privacy.delta) else { return Ok(()) };
+    range(spent.central <= privacy.epsilon, "privacy.epsilon", &privacy.epsilon, || {
+        format!(
+            "{rounds} rounds spend ε = {:.3} at δ = {}; allow that much, run fewer rounds, add noise (privacy.noise_multiplier), or \
+             say expect.end = \"gave-up\" if the budget shall run out",
+            spent.central, privacy.delta
+        )
+    })
 }
 
 fn attempts(
@@ -143,7 +178,14 @@ struct Writer {
 }
 
 impl Writer {
-    fn begin(folder: &Folder, scenario: &Scenario, study: &Study) -> Result<Self, OutError> {
+    fn begin(
+        folder: &Folder,
+        scratch: Scratch,
+        scenario: &Scenario,
+        study: &Study,
+    ) -> Result<Self, OutError> {
+        folder.clear()?;
+        scratch.keep()?;
         folder.write("scenario.toml", &scenario.to_text(), "nothing was run")?;
         let mut partition = folder.lines("partition.jsonl")?;
         for line in study.dealt.lines() {
@@ -178,30 +220,54 @@ impl Writer {
     }
 }
 
-/// Where a task keeps each organization's records: in the run's folder, or in one that goes with the run.
-enum Scratch {
-    Kept(PathBuf),
-    Temporary(tempfile::TempDir),
+/// Where a task keeps each organization's records until the run begins: beside the run's folder's `data/`, or in a folder that goes
+/// with the run.
+struct Scratch {
+    made: tempfile::TempDir,
+    kept: Option<PathBuf>,
+    /// The run's folder, which goes again if nothing is run. After `made`, which is in it.
+    unused: Option<Unused>,
+}
+
+/// A folder that goes with this, if it is empty.
+struct Unused(PathBuf);
+
+impl Drop for Unused {
+    fn drop(&mut self) {
+        // One that holds something stays.
+        drop(std::fs::remove_dir(&self.0));
+    }
 }
 
 impl Scratch {
-    fn new(scenario: &Scenario, out: Option<&Folder>) -> Result<Self, OutError> {
-        let _ = scenario;
-        match out {
-            Some(folder) => Ok(Self::Kept(folder.data())),
-            None => {
-                let made = tempfile::tempdir();
-                let path = std::env::temp_dir();
-                let failed = |source| OutError { path, source, kept: "nothing was run".into() };
-                made.map(Self::Temporary).map_err(failed)
-            }
-        }
+    fn new(out: Option<&Folder>) -> Result<Self, OutError> {
+        let beside = out.map(|folder| folder.path().to_path_buf());
+        let path = beside.clone().unwrap_or_else(std::env::temp_dir);
+        let made = match &beside {
+            Some(beside) => std::fs::create_dir_all(beside)
+                .and_then(|()| tempfile::Builder::new().prefix("data.").tempdir_in(beside)),
+            None => tempfile::tempdir(),
+        };
+        let failed = |source| OutError { path, source, kept: "nothing was run".into() };
+        let unused = out.map(|folder| Unused(folder.path().to_path_buf()));
+        Ok(Self { made: made.map_err(failed)?, kept: out.map(Folder::data), unused })
     }
 
     fn path(&self) -> &std::path::Path {
-        match self {
-            Self::Kept(path) => path,
-            Self::Temporary(folder) => folder.path(),
+        self.made.path()
+    }
+
+    /// The run begins: the records get their place, if there are any.
+    fn keep(self) -> Result<(), OutError> {
+        let Some(kept) = self.kept else { return Ok(()) };
+        std::mem::forget(self.unused);
+        let any = std::fs::read_dir(self.made.path()).is_ok_and(|mut entries| entries.next().is_some());
+        if any {
+            let failed = |source| OutError { path: kept.clone(), source, kept: "nothing was run".into() };
+            std::fs::rename(self.made.path(), &kept).map_err(failed)?;
+            // It has moved: there is nothing left to remove.
+            let _ = self.made.keep();
         }
+        Ok(())
     }
 }

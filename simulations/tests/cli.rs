@@ -76,6 +76,7 @@ fn what_cannot_work_is_refused_before_anything_is_written() {
             "cohort.min_survivors is 5: it must be from r = ⌊(4 + 1)/2⌋ + 1 = 3 to n = 4",
         ),
         ("network.speed=3", "unknown field `speed`"),
+        ("privacy.epsilon=0.5", "privacy.epsilon is 0.5: 2 rounds spend ε = "),
     ] {
         let mut words = QUICK.to_vec();
         words.extend(["--set", set, "--out", out.to_str().unwrap()]);
@@ -86,9 +87,10 @@ fn what_cannot_work_is_refused_before_anything_is_written() {
     }
     let mut words = QUICK.to_vec();
     words.extend(["--set", "partition.kind=quantity", "--set", "partition.alpha=0.001"]);
-    words.extend(["--set", "privacy.lot=1"]);
+    words.extend(["--set", "privacy.lot=1", "--out", out.to_str().unwrap()]);
     let refused = sim(&words);
     assert_eq!(refused.status.code(), Some(2));
+    assert!(!out.exists());
     assert!(
         errors(&refused).contains("has 0 of 8 records: 8 records for 4 organizations are 2.0 each"),
         "{}",
@@ -107,6 +109,37 @@ fn a_second_run_in_one_folder_must_be_meant() {
     assert!(errors(&refused).contains("another run is in this folder"), "{}", errors(&refused));
     words.push("--overwrite");
     assert_eq!(sim(&words).status.code(), Some(0));
+
+    // One that is refused leaves what was there.
+    let before = fs::read(folder.path().join("result.json")).unwrap();
+    fs::create_dir(folder.path().join("data")).unwrap();
+    let mut unfit = words.clone();
+    unfit.extend(["--set", "partition.kind=quantity", "--set", "partition.alpha=0.001"]);
+    unfit.extend(["--set", "privacy.lot=1"]);
+    assert_eq!(sim(&unfit).status.code(), Some(2));
+    assert_eq!(fs::read(folder.path().join("result.json")).unwrap(), before);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 6);
+    // One that is run leaves nothing of it, records of an earlier run's task neither.
+    assert_eq!(sim(&words).status.code(), Some(0));
+    assert!(!folder.path().join("data").exists());
+}
+
+#[test]
+fn a_budget_that_is_meant_to_run_out_may() {
+    let mut words = QUICK.to_vec();
+    words.extend(["--set", "privacy.epsilon=0.5", "--set", "expect.end=gave-up"]);
+    let spent = sim(&words);
+    assert_eq!(spent.status.code(), Some(0), "{}", errors(&spent));
+    assert_eq!(last_line(&spent)["rounds"], 0);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_said() {
+    let mut words = QUICK.to_vec();
+    words.extend(["--log", "/dev/full"]);
+    let full = sim(&words);
+    assert_eq!(full.status.code(), Some(3));
+    assert!(errors(&full).contains("the log could not be written"), "{}", errors(&full));
 }
 
 /// What the tests of the release binaries of client and coordinator look for, and must not find.

@@ -58,7 +58,13 @@ impl Attacking {
             Attack::Inversion {} => inverting(world)?,
             Attack::Membership {} => telling(world)?,
         };
-        let verdict = if finding.succeeds { Verdict::Succeeds } else { Verdict::Fails };
+        // What was never done has neither come to something nor to nothing.
+        let tried = ["attempts", "replayed"].iter().all(|what| finding.figures.get(what) != Some(&0.0));
+        let verdict = match (finding.succeeds, tried) {
+            (true, _) => Verdict::Succeeds,
+            (false, true) => Verdict::Fails,
+            (false, false) => Verdict::NeverTried,
+        };
         let Finding { words, figures, .. } = finding;
         Ok(Outcome { kind: self.what.name(), verdict, words, figures })
     }

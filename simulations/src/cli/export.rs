@@ -3,7 +3,9 @@
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::Args;
+use consilium_client::files::read_text;
 use consilium_proto::ids::Id;
+use consilium_proto::signed::MAX_DOCUMENT_BYTES;
 use serde_json::json;
 
 use crate::{
@@ -51,9 +53,9 @@ impl Export {
             Ok(scenario) => scenario,
             Err(why) => return usage(&why),
         };
-        let roster = match std::fs::read_to_string(&self.roster) {
+        let roster = match read_text(&self.roster, MAX_DOCUMENT_BYTES as u64) {
             Ok(roster) => roster,
-            Err(why) => return usage(&format!("{}: {why}", self.roster.display())),
+            Err(why) => return usage(&why),
         };
         let exported = match export(&scenario, &roster, self.job.clone(), &self.out) {
             Ok(exported) => exported,

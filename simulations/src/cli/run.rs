@@ -123,7 +123,11 @@ impl Run {
         // Whoever read the output may have gone: not a failure.
         drop(writeln!(std::io::stdout(), "{text}"));
         if let Some(attack) = &result.attack {
-            let verdict = if attack.verdict == Verdict::Succeeds { "succeeds" } else { "fails" };
+            let verdict = match attack.verdict {
+                Verdict::Succeeds => "succeeds",
+                Verdict::Fails => "fails",
+                Verdict::NeverTried => "was never made",
+            };
             eprintln!("consilium-sim: the attack {verdict}: {}", attack.words);
         }
         if result.line.expected_end {

@@ -129,7 +129,13 @@ impl Sweep {
         // Whoever read the output may have gone: not a failure.
         drop(writeln!(std::io::stdout(), "{text}"));
         for done in &swept.failed {
-            eprintln!("consilium-sim: point {} seed {} came to no end: {}", done.point, done.seed, done.end);
+            eprintln!(
+                "consilium-sim: point {} seed {} came to no end: {}\nagain with: consilium-sim run {}",
+                done.point,
+                done.seed,
+                done.end,
+                super::run::quoted(&done.scenario.display().to_string())
+            );
         }
         for (run, left) in swept.runs.iter().filter(|(_, left)| !table::is_expected(left)) {
             let word = |field: &str| left.result.get(field).and_then(|it| it.as_str()).unwrap_or_default();

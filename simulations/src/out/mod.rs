@@ -58,32 +58,45 @@ pub struct Folder {
     path: PathBuf,
 }
 
-const RESULT: &str = "result.json";
+/// What a run leaves, but for its records.
+const FILES: [&str; 5] =
+    ["scenario.toml", "partition.jsonl", "rounds.jsonl", "organizations.jsonl", "result.json"];
 
 impl Folder {
-    /// Makes the folder, or takes one in which no run is. With `overwrite` whatever run is in it goes.
+    /// A folder in which no run is, or with `overwrite` one whose run will go once the new one [begins](Self::clear).
     ///
     /// # Errors
     ///
     /// [`OutError`].
     pub fn create(path: &Path, overwrite: bool) -> Result<Self, OutError> {
-        let failed = |path: PathBuf, source| OutError { path, source, kept: "nothing was run".into() };
-        std::fs::create_dir_all(path).map_err(|source| failed(path.to_path_buf(), source))?;
-        for name in ["scenario.toml", "partition.jsonl", "rounds.jsonl", "organizations.jsonl", RESULT] {
-            let file = path.join(name);
-            if !file.exists() {
-                continue;
-            }
-            if !overwrite {
-                let source = io::Error::new(
-                    io::ErrorKind::AlreadyExists,
-                    "another run is in this folder; name another folder, or say --overwrite",
-                );
-                return Err(failed(file, source));
-            }
-            std::fs::remove_file(&file).map_err(|source| failed(file, source))?;
+        let there = FILES.iter().map(|name| path.join(name)).find(|file| file.exists());
+        if let Some(path) = there.filter(|_| !overwrite) {
+            let source = io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "another run is in this folder; name another folder, or say --overwrite",
+            );
+            return Err(OutError { path, source, kept: "nothing was run".into() });
         }
         Ok(Self { path: path.to_path_buf() })
+    }
+
+    /// Takes away what an earlier run has left.
+    ///
+    /// # Errors
+    ///
+    /// [`OutError`].
+    pub fn clear(&self) -> Result<(), OutError> {
+        let gone = |path: PathBuf, removed: io::Result<()>| match removed {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(OutError { path, source, kept: "nothing was run".into() })
+            }
+            _ => Ok(()),
+        };
+        for name in FILES {
+            let file = self.path.join(name);
+            gone(file.clone(), std::fs::remove_file(&file))?;
+        }
+        gone(self.data(), std::fs::remove_dir_all(self.data()))
     }
 
     /// Where it is.

@@ -93,6 +93,8 @@ pub enum Verdict {
     Succeeds,
     /// It does not.
     Fails,
+    /// It was never made.
+    NeverTried,
 }
 
 impl Attack {
@@ -141,6 +143,17 @@ impl Attack {
         let (members, n) = (self.members(), scenario.organizations);
         range(members < n, "attack", &format!("of {members} members"), || {
             format!("the first of {n} organizations is the victim: at most {} may attack", n - 1)
+        })?;
+        let theirs = matches!(
+            self,
+            Self::Garbage { .. } | Self::Scaled { .. } | Self::Flipped { .. } | Self::BadShares { .. }
+        );
+        range(members > 0 || !theirs, "attack.attackers", &members, || {
+            "without members nobody attacks".into()
+        })?;
+        let replays = matches!(self, Self::Replay { .. });
+        range(scenario.rounds > 1 || !replays, "rounds", &scenario.rounds, || {
+            "a coordinator that says old things again needs a round that is old: at least 2".into()
         })?;
         let secure = scenario.protocol == Protocol::Secure;
         let steps = self.is_coordinators() || matches!(self, Self::BadShares { .. });

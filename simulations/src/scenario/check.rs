@@ -6,6 +6,8 @@ use consilium_crypto::secagg::Params;
 use consilium_proto::{plan::PrivacyUnit, roster::DEPLOYED_COHORT};
 use thiserror::Error;
 
+use crate::out::OutError;
+
 use super::{Network, Partition, Profile, Protocol, Scenario, TaskKind, part, quorum};
 
 /// Why a scenario cannot work. Nothing was simulated.
@@ -34,6 +36,9 @@ pub enum Refused {
     /// The task cannot be set up.
     #[error("the task cannot be set up: {0}")]
     Task(String),
+    /// The task's records could not be written.
+    #[error(transparent)]
+    Write(#[from] OutError),
 }
 
 /// Training times are drawn from this part to that part of what the scenario says.
@@ -207,6 +212,19 @@ impl Scenario {
         range(evaluation.every_rounds >= 1, "evaluation.every_rounds", &evaluation.every_rounds, || {
             "at least 1".into()
         })?;
+        let alone = &evaluation.alone;
+        range((1..=100_000).contains(&alone.epochs), "evaluation.alone.epochs", &alone.epochs, || {
+            "1 to 100000".into()
+        })?;
+        let epochs = alone.fine_tune_epochs;
+        range((1..=100_000).contains(&epochs), "evaluation.alone.fine_tune_epochs", &epochs, || {
+            "1 to 100000".into()
+        })?;
+        range(alone.lot >= 1, "evaluation.alone.lot", &alone.lot, || "at least 1".into())?;
+        let rate = alone.learning_rate;
+        range(rate > 0.0 && rate <= 1e3, "evaluation.alone.learning_rate", &rate, || {
+            "above 0, at most 1000".into()
+        })?;
         let own = evaluation.own_test;
         range(own > 0.0 && own <= 0.5, "evaluation.own_test", &own, || "above 0, at most a half".into())
     }
@@ -326,6 +344,9 @@ impl Scenario {
     /// Organizations that are named exist.
     fn check_numbers(&self, n: u32) -> Result<(), Refused> {
         let faults = &self.faults;
+        for late in faults.late.values().filter(|late| **late != Duration::MAX) {
+            seconds("faults.late", late.as_secs_f64())?;
+        }
         let named = faults.clients.keys().chain(faults.late.keys()).chain(&faults.forgetful);
         let named = named.chain(faults.mishaps.iter().map(|it| &it.organization));
         let named = named.chain(self.profiles.iter().flat_map(|profile| &profile.organizations));

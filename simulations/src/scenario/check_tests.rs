@@ -33,6 +33,20 @@ fn what_cannot_work_is_refused_with_the_arithmetic() {
         ("below 1", &|it| it.clients.dropout = 1.0),
         ("the step has 600 s", &|it| it.clients.training_s = 600.0),
         ("numbered 1 to 50", &|it| it.faults.forgetful = [50].into()),
+        ("faults.late is 1000000000000000: it must be 0 to 10⁹ seconds", &|it| {
+            it.faults.late = [(3, Duration::from_secs(1_000_000_000_000_000))].into();
+        }),
+        ("evaluation.alone.learning_rate is NaN", &|it| it.evaluation.alone.learning_rate = f64::NAN),
+        ("evaluation.alone.lot is 0", &|it| it.evaluation.alone.lot = 0),
+        ("evaluation.alone.epochs is 0", &|it| it.evaluation.alone.epochs = 0),
+        ("evaluation.alone.fine_tune_epochs is 0", &|it| it.evaluation.alone.fine_tune_epochs = 0),
+        ("attack.attackers is 0: without members nobody attacks", &|it| {
+            it.attack = Some(Attack::Flipped { attackers: 0 });
+        }),
+        ("needs a round that is old: at least 2", &|it| {
+            it.rounds = 1;
+            it.attack = Some(Attack::Replay { lost_disk: false, colluders: 0 });
+        }),
         ("must end after it begins", &|it| {
             it.network.cuts = vec![Cut { from_s: 5.0, until_s: 5.0, organizations: vec![0], part: 0.0 }];
         }),

@@ -5,7 +5,7 @@
 
 mod attack;
 mod behaviour;
-mod check;
+pub(crate) mod check;
 mod faults;
 mod study;
 mod sweep;

@@ -41,6 +41,14 @@ impl Sweep {
         *self == Self::default()
     }
 
+    /// How many seeds it names, at most.
+    pub fn count(&self) -> usize {
+        match &self.seeds {
+            Seeds::Count(count) => usize::try_from(*count).unwrap_or(usize::MAX),
+            Seeds::These(seeds) => seeds.len(),
+        }
+    }
+
     /// The seeds, each once, in the order given.
     pub fn seeds(&self, own: u64) -> Vec<u64> {
         match &self.seeds {

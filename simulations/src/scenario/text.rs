@@ -1,6 +1,9 @@
 //! A scenario as a TOML file, and single fields of it set from a command line or a sweep.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use consilium_crypto::digest::Digest;
 use thiserror::Error;
@@ -23,7 +26,7 @@ pub enum BadText {
         source: std::io::Error,
     },
     /// It is too large.
-    #[error("{path} has {bytes} bytes; at most {MAX_BYTES} are read")]
+    #[error("{path} has {bytes} bytes or more; at most {MAX_BYTES} are read")]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -70,11 +73,12 @@ impl Draft {
     /// [`BadText`].
     pub fn read(path: &Path) -> Result<Self, BadText> {
         let failed = |source| BadText::Read { path: path.to_path_buf(), source };
-        let bytes = std::fs::metadata(path).map_err(failed)?.len();
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(failed)?;
+        let bytes = file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)? as u64;
         if bytes > MAX_BYTES {
             return Err(BadText::TooLarge { path: path.to_path_buf(), bytes });
         }
-        let text = std::fs::read_to_string(path).map_err(failed)?;
         let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
         Ok(Self { folder, ..Self::parse(&text, &path.display().to_string())? })
     }

@@ -74,6 +74,8 @@ pub struct Done {
     pub expected: bool,
     /// Wall time.
     pub seconds: f64,
+    /// Its scenario, as a file.
+    pub scenario: PathBuf,
 }
 
 /// What a sweep came to.
@@ -159,7 +161,8 @@ impl Sweeping {
                 }
                 Err(why) => (why.to_string(), false, 0.0),
             };
-            let done = Done { point: run.point, seed: run.scenario.seed, end, expected, seconds };
+            let scenario = self.of(run).join("scenario.toml");
+            let done = Done { point: run.point, seed: run.scenario.seed, end, expected, seconds, scenario };
             progress.ended(at, &done);
             tell(&progress, Some(&done));
             match Left::read(&self.of(run)) {

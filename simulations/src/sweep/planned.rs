@@ -85,12 +85,12 @@ pub struct Planned {
 /// [`BadSweep`]: every point is checked before any is run.
 pub fn plan(draft: &Draft, sweep: &Sweep) -> Result<Vec<Planned>, BadSweep> {
     let points = points(sweep)?;
+    if points.len().saturating_mul(sweep.count()) > MAX_RUNS {
+        return Err(BadSweep::TooMany { points: points.len(), seeds: sweep.count() });
+    }
     let seeds = sweep.seeds(draft.scenario()?.seed);
     if seeds.is_empty() {
         return Err(BadSweep::NoSeeds);
-    }
-    if points.len().saturating_mul(seeds.len()) > MAX_RUNS {
-        return Err(BadSweep::TooMany { points: points.len(), seeds: seeds.len() });
     }
     let mut scenarios = Vec::new();
     for (index, values) in points.into_iter().enumerate() {

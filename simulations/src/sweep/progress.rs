@@ -100,7 +100,14 @@ mod tests {
         let mut progress = Progress::new(&plan, 1, 1..5, 2);
         assert_eq!(progress.remaining(), None);
         assert!(progress.line().contains("] 1/5 runs, 1 from before") && progress.line().contains("unknown"));
-        let done = |point, seconds| Done { point, seed: 1, end: "released".into(), expected: true, seconds };
+        let done = |point, seconds| Done {
+            point,
+            seed: 1,
+            end: "released".into(),
+            expected: true,
+            seconds,
+            scenario: Default::default(),
+        };
         progress.ended(1, &done(2, 40.0));
         // Three runs at what the only one took, two at a time.
         assert_eq!(progress.remaining(), Some(60.0));

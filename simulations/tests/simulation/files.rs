@@ -135,6 +135,30 @@ fn an_end_that_was_not_expected_is_said() {
     assert!(kept(&scenario, again.path()).result.line.expected_end);
 }
 
+/// A round of the scenario in which a fifth of a hundred hospitals dies.
+#[test]
+fn a_hundred_hospitals_finish_their_round() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/hospitals-100.toml");
+    let scenario = Scenario { rounds: 1, ..Draft::read(&file).unwrap().scenario().unwrap() };
+    let folder = tempfile::tempdir().unwrap();
+    let outcome = kept(&scenario, folder.path());
+    assert!(outcome.result.line.expected_end, "{:?}", outcome.result);
+    let rounds = lines(&folder.path().join("rounds.jsonl"));
+    assert_eq!((&rounds[0]["survivors"], &rounds[0]["dropped"]), (&80.into(), &20.into()));
+}
+
+#[test]
+fn shifted_features_are_another_task_and_no_shift_is_none() {
+    let adapter = |partition| {
+        let folder = tempfile::tempdir().unwrap();
+        let scenario = Scenario { partition, ..convex(4, 1, 60) };
+        kept(&scenario, folder.path()).result.line.adapter_digest.unwrap()
+    };
+    let plain = adapter(Partition::Iid);
+    assert_eq!(adapter(Partition::FeatureShift { strength: 0.0 }), plain);
+    assert_ne!(adapter(Partition::FeatureShift { strength: 1.0 }), plain);
+}
+
 #[test]
 fn the_scenarios_that_come_with_it_can_work() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");

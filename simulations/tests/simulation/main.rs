@@ -7,7 +7,6 @@ mod files;
 mod lines;
 mod outages;
 mod plain;
-mod ready;
 mod sampling;
 mod strategies;
 #[cfg(feature = "torch")]

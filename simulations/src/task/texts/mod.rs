@@ -6,6 +6,7 @@
 mod titles;
 
 use std::{
+    io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -25,6 +26,7 @@ use consilium_proto::plan::{self, Plan, Tensor};
 use super::{On, Study, Task, TaskError};
 use crate::{
     consortium::organization,
+    out::OutError,
     partition::{Dealt, Own},
     scenario::{Alone, Partition, Refused, Scenario, Texts, range},
     scores::{Score, Tally},
@@ -85,7 +87,7 @@ pub(super) fn study(scenario: &Scenario, texts: &Texts, folder: &Path) -> Result
         )
     })?;
     let largest_lot = rate * dealt.largest() as f64;
-    let task = Whole::new(scenario, texts, &split, &dealt, folder).map_err(refused)?;
+    let task = Whole::new(scenario, texts, &split, &dealt, folder)?;
     Ok(Study { task: Box::new(task), dealt, rate, largest_lot })
 }
 
@@ -96,8 +98,8 @@ impl Whole {
         split: &titles::Split,
         dealt: &Dealt,
         folder: &Path,
-    ) -> Result<Self, TaskError> {
-        let shown = ModelFolder::open(&texts.model)?;
+    ) -> Result<Self, Refused> {
+        let shown = ModelFolder::open(&texts.model).map_err(task)?;
         let spec = AdapterSpec {
             rank: texts.rank as usize,
             alpha: texts.alpha,
@@ -123,10 +125,9 @@ impl Whole {
             base: Base::F32,
             device: Device::Cpu,
         };
-        let model = TorchModel::load(&shown, trainer)?;
-        let tensors = tensors(&shown, &spec, trained)?;
-        std::fs::create_dir_all(folder)
-            .map_err(|error| TaskError(format!("{}: {error}", folder.display())))?;
+        let model = TorchModel::load(&shown, trainer).map_err(task)?;
+        let tensors = tensors(&shown, &spec, trained).map_err(task)?;
+        std::fs::create_dir_all(folder).map_err(|source| full(folder, source))?;
         let list: String = CHAPTERS.iter().map(|(_, label)| format!("{label}\n")).collect();
         write(&folder.join("labels.txt"), &list)?;
         let strength = match scenario.partition {
@@ -169,14 +170,21 @@ impl Whole {
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<(), TaskError> {
-    std::fs::write(path, text)
-        .map_err(|error| TaskError(format!("{} could not be written: {error}", path.display())))
+fn task(error: impl Into<TaskError>) -> Refused {
+    Refused::Task(error.into().to_string())
+}
+
+fn full(path: &Path, source: io::Error) -> Refused {
+    Refused::Write(OutError { path: path.to_path_buf(), source, kept: "nothing was run".into() })
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Refused> {
+    std::fs::write(path, text).map_err(|source| full(path, source))
 }
 
 /// Writes titles as a client reads them, and reads them as a client does.
-fn set(model: &TorchModel, path: &Path, titles: &[Title]) -> Result<Arc<Set>, TaskError> {
-    let failed = |error: csv::Error| TaskError(format!("{} could not be written: {error}", path.display()));
+fn set(model: &TorchModel, path: &Path, titles: &[Title]) -> Result<Arc<Set>, Refused> {
+    let failed = |error: csv::Error| full(path, io::Error::other(error));
     let mut table = csv::Writer::from_path(path).map_err(failed)?;
     table.write_record(["patient_id", "text", "label"]).map_err(failed)?;
     let labels: Vec<String> = CHAPTERS.iter().map(|(_, label)| (*label).to_owned()).collect();
@@ -191,9 +199,9 @@ fn set(model: &TorchModel, path: &Path, titles: &[Title]) -> Result<Arc<Set>, Ta
         label_column: "label".into(),
         patient_column: "patient_id".into(),
     };
-    let data = Dataset::load(&config, &labels, 1)?;
+    let data = Dataset::load(&config, &labels, 1).map_err(task)?;
     let labels = titles.iter().map(|title| title.label).collect();
-    Ok(Arc::new(Set { prepared: Mutex::new(model.prepare(&data)?), labels }))
+    Ok(Arc::new(Set { prepared: Mutex::new(model.prepare(&data).map_err(task)?), labels }))
 }
 
 /// What a mode trains.
