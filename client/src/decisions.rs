@@ -230,12 +230,6 @@ impl Decisions {
         }
         standing
     }
-
-    /// The last plan of a job that was approved, whichever it was.
-    pub fn last_approved(&self, job: &Id) -> Option<&Decided> {
-        let of_job = |it: &&Decided| it.job == *job && it.act == Act::Approve;
-        self.0.iter().rev().map(|decision| &decision.decided).find(of_job)
-    }
 }
 
 /// What holds for one plan.

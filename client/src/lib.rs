@@ -5,6 +5,7 @@
 //! - [`rehearse`]: what would leave, before it does;
 //! - [`session`]: the state machine, sans-IO; [`journal`] and [`ledger`]: what it must not forget; [`recover`]: when it has;
 //! - [`link`], [`egress`], [`run`]: the way to the coordinator, the journal of what goes there, and the loop;
+//! - [`kept`]: what the coordinator published, for when it has lost it; [`threads`]: hands for masking;
 //! - [`decisions`], [`live`]: what people here decided, and what the client is doing;
 //! - [`result`] and [`export`]: the adapter as the files everybody already has, with its signed manifest;
 //! - `cli`: the commands of `consilium-client`.

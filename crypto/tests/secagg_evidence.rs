@@ -2,7 +2,7 @@
 //! puts it together in every way it can think of. The formats are written from the manual.
 //!
 //! Evidence that does convict is tested where the offence is: checks C3, C13 and C16 in `secagg_collector.rs`, C14 and C15
-//! in `secagg_refusals.rs`.
+//! in `secagg_refusals`.
 #![allow(clippy::unwrap_used)]
 
 mod secagg_world;

@@ -156,7 +156,8 @@ pub fn greeting(hello: Hello) -> Say {
     Say::Hello(Hello { clock_ms: now_ms(), ..hello })
 }
 
-fn now_ms() -> u64 {
+/// Unix milliseconds, by this machine's clock.
+pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,12 +3,7 @@
 //! Nothing is sent. A round's trace id follows from plan and round, so whoever puts this file beside the coordinator's has one
 //! trace of both. A span says when this client came to which step, and the code with which it declined; nothing of its data.
 
-use std::{
-    fs::OpenOptions,
-    io::Write as _,
-    path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fs::OpenOptions, io::Write as _, path::PathBuf};
 
 use consilium_proto::{
     ids::Id,
@@ -17,7 +12,7 @@ use consilium_proto::{
 };
 use serde_json::json;
 
-use crate::session::Effect;
+use crate::{link::now_ms, session::Effect};
 
 /// Writes an attempt's spans when it ends.
 pub struct Traces {
@@ -92,9 +87,4 @@ impl Traces {
             tracing::warn!(%error, path = %self.path.display(), "traces cannot be written");
         }
     }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,10 +1,7 @@
 //! What every acting command has in common: it says first what it would do, does it only with `--yes`, and signs it with the
 //! operator's own key.
 
-use std::{
-    io::Write,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::io::Write;
 
 use clap::Args;
 use consilium_proto::{
@@ -19,6 +16,7 @@ use super::{
     target::{TargetArgs, block_on},
     write_json,
 };
+use crate::service::now_ms;
 
 #[derive(Debug, Args)]
 pub(super) struct ActArgs {
@@ -58,11 +56,10 @@ impl ActArgs {
             let (mut client, link) = target.client().await?;
             let status = link.answer(client.status(StatusRequest {})).await?;
             let operator = target.identity.id.clone();
-            let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let action = Action {
                 number: status.actions + 1,
                 operator,
-                at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+                at_ms: now_ms(),
                 what: what(&status)?,
                 reason: self.reason.clone(),
             };

@@ -108,22 +108,14 @@ impl Job {
             }
             Event::Released { logged, .. } => {
                 self.relogged(logged.as_ref()).map_err(broken)?;
-                let (head, sum) = release(round).ok_or_else(|| broken("its sum is missing".into()))?;
-                let head = VerifiedHead::verify(&head, &self.roster, &self.plan)
-                    .map_err(|e| broken(e.to_string()))?;
-                let metrics =
-                    head.replay(&self.plan, &mut self.state, &sum).map_err(|e| broken(e.to_string()))?;
-                self.released(Some((metrics.loss, metrics.accuracy)), at_ms);
+                let (_, metrics) = self.applied_again(release(round)).map_err(broken)?;
+                self.released(Some(metrics), at_ms);
             }
             Event::Returned { debited, logged, .. } => {
                 self.relogged(logged.as_ref()).map_err(broken)?;
-                let (head, sum) = release(round).ok_or_else(|| broken("its sum is missing".into()))?;
-                let head = VerifiedHead::verify(&head, &self.roster, &self.plan)
-                    .map_err(|e| broken(e.to_string()))?;
-                let metrics =
-                    head.replay(&self.plan, &mut self.state, &sum).map_err(|e| broken(e.to_string()))?;
+                let (head, metrics) = self.applied_again(release(round)).map_err(broken)?;
                 self.debited = *debited;
-                self.note_returned(&head, (metrics.loss, metrics.accuracy), at_ms);
+                self.note_returned(&head, metrics, at_ms);
             }
             Event::Seen { debited, logged } => {
                 self.relogged(logged.as_ref()).map_err(broken)?;
@@ -168,6 +160,17 @@ impl Job {
             }
         }
         Ok(())
+    }
+
+    /// Applies a published sum from the store to the adapter; its head, and loss and accuracy of everybody's training.
+    fn applied_again(
+        &mut self,
+        kept: Option<(wire::SignedReleaseHead, Vec<u8>)>,
+    ) -> Result<(VerifiedHead, (f64, f64)), String> {
+        let (head, sum) = kept.ok_or("its sum is missing")?;
+        let head = VerifiedHead::verify(&head, &self.roster, &self.plan).map_err(|e| e.to_string())?;
+        let metrics = head.replay(&self.plan, &mut self.state, &sum).map_err(|e| e.to_string())?;
+        Ok((head, (metrics.loss, metrics.accuracy)))
     }
 
     /// What to do first after the last event was replayed: the work that a crash interrupted.

@@ -1,15 +1,16 @@
 //! What the coordinator says of itself and its members.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use consilium_proto::wire::{Health, JobStatus, StatusRequest};
 
 use super::Checks;
-use crate::cli::{
-    members::skew,
-    table::{bytes, clean, epsilon, span},
-    target::{TargetArgs, block_on},
-    words,
+use crate::{
+    cli::{
+        members::skew,
+        table::{bytes, clean, epsilon, span},
+        target::{TargetArgs, block_on},
+        words,
+    },
+    service::now_ms,
 };
 
 /// Clocks further apart than this are worth a look: hours of training and ends of keys follow from them.
@@ -46,8 +47,7 @@ fn version(status: &JobStatus, checks: &mut Checks) {
 }
 
 fn clocks(status: &JobStatus, checks: &mut Checks) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let own = i64::try_from(now).unwrap_or(i64::MAX);
+    let own = i64::try_from(now_ms()).unwrap_or(i64::MAX);
     let ahead = i64::try_from(status.now_ms).unwrap_or(i64::MAX).saturating_sub(own);
     let mend = "set the clock of whichever is wrong: `timedatectl set-ntp true`";
     if ahead.abs() > SKEW_MS {
