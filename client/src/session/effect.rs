@@ -36,7 +36,7 @@ pub enum Effect {
     },
     /// Say this to the coordinator.
     Say(Say),
-    /// Draw a lot and train it from this adapter; come back with [`Input::Trained`]. Replaces whatever was training.
+    /// Draw a lot and train it from this adapter; come back with [`Input::Trained`](super::Input::Trained). Replaces whatever was training.
     Train {
         /// Round.
         round: u32,
@@ -58,7 +58,7 @@ pub enum Effect {
         /// First chunk wanted.
         from: u32,
     },
-    /// Fetch published releases from a round on; come back with [`Input::Release`] for each.
+    /// Fetch published releases from a round on; come back with [`Input::Release`](super::Input::Release) for each.
     Fetch {
         /// First round wanted.
         from_round: u32,
@@ -74,7 +74,7 @@ pub enum Effect {
         /// How many organizations are in the sum.
         survivors: usize,
     },
-    /// Evaluate the public test set; come back with [`Input::Evaluated`].
+    /// Evaluate the public test set; come back with [`Input::Evaluated`](super::Input::Evaluated).
     Evaluate {
         /// Round whose adapter it is.
         round: u32,

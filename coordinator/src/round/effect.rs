@@ -50,7 +50,7 @@ pub enum Effect {
         /// What.
         message: Kind,
     },
-    /// Look up how many chunks are held and come back with [`Input::Held`].
+    /// Look up how many chunks are held and come back with [`Input::Held`](super::Input::Held).
     AskUpload {
         /// Whose.
         from: Id,
@@ -59,7 +59,7 @@ pub enum Effect {
         /// Attempt.
         attempt: u32,
     },
-    /// Sum the survivors' masked inputs, take the masks off, and come back with [`Input::Summed`].
+    /// Sum the survivors' masked inputs, take the masks off, and come back with [`Input::Summed`](super::Input::Summed).
     Aggregate(Aggregation),
     /// The attempt's masked inputs are not needed any more.
     DropInputs {

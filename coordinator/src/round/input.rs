@@ -53,7 +53,7 @@ pub enum Input {
         /// Its answers.
         statements: wire::StateStatements,
     },
-    /// The store's answer to [`Effect::AskUpload`]: how many chunks it holds durably.
+    /// The store's answer to [`Effect::AskUpload`](super::Effect::AskUpload): how many chunks it holds durably.
     Held {
         /// Whose.
         from: Id,
@@ -64,7 +64,7 @@ pub enum Input {
         /// Chunks, from the first.
         chunks: u32,
     },
-    /// The answer to [`Effect::Aggregate`]: the packed sum, or what the store could not read.
+    /// The answer to [`Effect::Aggregate`](super::Effect::Aggregate): the packed sum, or what the store could not read.
     Summed {
         /// Round.
         round: u32,
