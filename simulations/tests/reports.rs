@@ -133,6 +133,12 @@ fn a_run_that_is_in_two_sweeps_counts_once() {
     }
 }
 
+/// Says what could not be tried on this machine; where everything should be there (`CONSILIUM_NO_SKIPS`), that is a failure.
+fn skipped(why: &str) {
+    assert!(std::env::var_os("CONSILIUM_NO_SKIPS").is_none(), "{why}");
+    eprintln!("{why}");
+}
+
 /// Looks at the page in a real browser, where there is one: `CHROMIUM`, or one in the path.
 fn in_a_browser(page: &Path) {
     let named = std::env::var("CHROMIUM").ok();
@@ -140,8 +146,7 @@ fn in_a_browser(page: &Path) {
     let runs =
         |name: &String| Command::new(name).arg("--version").output().is_ok_and(|it| it.status.success());
     let Some(browser) = named.into_iter().chain(known).find(runs) else {
-        eprintln!("no Chromium here: the page was not looked at in a browser");
-        return;
+        return skipped("no Chromium here: the page was not looked at in a browser");
     };
     let output = Command::new(browser)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"])
@@ -207,14 +212,13 @@ fn the_notebook_opens_a_sweep_unchanged() {
         script.push('\n');
     }
     assert!(script.contains("pd.read_json(") && script.contains("pd.read_parquet("));
-    let named = std::env::var("PYTHON").ok();
+    let named = std::env::var("TABLES_PYTHON").ok();
     let has = |python: &String| {
         let found = Command::new(python).args(["-c", "import pandas, pyarrow"]).output();
         found.is_ok_and(|it| it.status.success())
     };
     let Some(python) = named.into_iter().chain(["python3".to_owned()]).find(has) else {
-        eprintln!("no Python with pandas and pyarrow here: the notebook was read, not executed");
-        return;
+        return skipped("no Python with pandas and pyarrow here: the notebook was read, not executed");
     };
     let folder = tempfile::tempdir().unwrap();
     let out = swept(folder.path());
