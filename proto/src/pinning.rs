@@ -197,3 +197,6 @@ impl<F: Accepts> ClientCertVerifier for Pinned<F> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;
