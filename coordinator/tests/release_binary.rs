@@ -8,5 +8,6 @@ fn the_binaries_hold_no_predictable_randomness() {
         // Whatever is hashed begins so, simulated or not: the search itself works.
         assert!(holds("consilium/1/"), "{path}");
         assert!(!holds("consilium/1/simulation"), "{path} holds a simulation's predictable randomness");
+        assert!(!holds("CONSILIUM_TEST_"), "{path} was built with test hooks");
     }
 }

@@ -65,6 +65,8 @@ pub struct ModelConfig {
     pub type_rows: usize,
     /// The padding token's id.
     pub pad_token_id: u32,
+    /// Whether the file, or its family, says which token that is. A decoder's often does not: 0 stands in, for rows that nobody looks at.
+    pub padding_is_said: bool,
     /// The feed-forward part's non-linearity.
     pub activation: Activation,
     /// Added to the variance (in a decoder, to the mean square) in every norm.
@@ -148,6 +150,7 @@ impl ModelConfig {
             position_rows: size("max_position_embeddings", raw.max_position_embeddings, 4, 1 << 17)?,
             type_rows: size("type_vocab_size", raw.type_vocab_size.or(Some(2)), 1, 1 << 10)?,
             pad_token_id: pad_token_id as u32,
+            padding_is_said: true,
             activation: activation(raw.hidden_act.as_deref().unwrap_or("gelu"))?,
             norm_eps: norm_eps("layer_norm_eps", raw.layer_norm_eps.unwrap_or(1e-12))?,
             rope_theta: 0.0,

@@ -60,6 +60,7 @@ pub(super) fn parse(raw: &Raw) -> Result<ModelConfig, ModelError> {
         )?,
         type_rows: 0,
         pad_token_id: pad_token_id as u32,
+        padding_is_said: raw.pad_token_id.is_some(),
         activation: Activation::Silu,
         norm_eps: norm_eps("rms_norm_eps", raw.rms_norm_eps.unwrap_or(1e-6))?,
         rope_theta: rope_theta(raw)?,

@@ -174,6 +174,19 @@ fn a_tokenizer_of_another_model_is_refused() {
         "{}",
         folder.refused()
     );
+    // Its post-processor adds a token for which there is no row.
+    let folder = Folder::new();
+    let text = fs::read_to_string(folder.path("tokenizer.json")).unwrap();
+    let at = text.rfind("\"id\": \"[SEP]\",\n        \"ids\": [\n          3").unwrap();
+    let (front, back) = text.split_at(at);
+    fs::write(
+        folder.path("tokenizer.json"),
+        [front, &back.replacen("          3", "          149", 1)].concat(),
+    )
+    .unwrap();
+    let tokenizer = ModelFolder::open(folder.0.path()).unwrap().tokenizer(8).unwrap();
+    let refused = tokenizer.encode("pain").unwrap_err().to_string();
+    assert!(refused.contains("a text became a token 149, and the model has 149 rows"), "{refused}");
     let folder = Folder::new();
     fs::write(folder.path("tokenizer.json"), "{\"version\": \"1.0\"}").unwrap();
     assert!(folder.refused().contains("tokenizer.json: cannot be parsed"), "{}", folder.refused());

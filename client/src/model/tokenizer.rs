@@ -12,6 +12,7 @@ use super::error::ModelError;
 pub struct TextTokenizer {
     inner: Tokenizer,
     max_tokens: usize,
+    vocab_size: usize,
 }
 
 impl std::fmt::Debug for TextTokenizer {
@@ -41,7 +42,7 @@ impl TextTokenizer {
                 stride: 0,
             }))
             .map_err(failed)?;
-        Ok(Self { inner, max_tokens })
+        Ok(Self { inner, max_tokens, vocab_size: config.vocab_size })
     }
 
     /// The most tokens that [`Self::encode`] returns.
@@ -68,6 +69,15 @@ impl TextTokenizer {
                 ),
             });
         }
+        // A post-processor may add ids that stand in no vocabulary.
+        if let Some(strange) = ids.iter().find(|id| **id as usize >= self.vocab_size) {
+            return Err(ModelError::Tokenizer {
+                problem: format!(
+                    "a text became a token {strange}, and the model has {} rows; its post-processor is not this model's",
+                    self.vocab_size
+                ),
+            });
+        }
         Ok(ids.to_vec())
     }
 }
@@ -85,7 +95,8 @@ fn check_vocabulary(tokenizer: &Tokenizer, config: &ModelConfig) -> Result<(), M
         && config.vocab_size - (largest_id as usize) <= spare
         && !vocabulary.is_empty();
     let padding = PADDING.iter().find_map(|token| Some((*token, *vocabulary.get(*token)?)));
-    if let Some((token, id)) = padding.filter(|(_, id)| fits && *id != config.pad_token_id) {
+    let said = fits && config.padding_is_said;
+    if let Some((token, id)) = padding.filter(|(_, id)| said && *id != config.pad_token_id) {
         return Err(ModelError::TokenizerPadding { token, id, pad_token_id: config.pad_token_id });
     }
     if fits {
@@ -96,4 +107,28 @@ fn check_vocabulary(tokenizer: &Tokenizer, config: &ModelConfig) -> Result<(), M
         largest_id,
         vocab_size: config.vocab_size,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Six words, the last of them the one that fills up.
+    const WORDS: &str = r#"{"version": "1.0", "added_tokens": [], "model": {"type": "WordLevel", "unk_token": "a",
+        "vocab": {"a": 0, "b": 1, "c": 2, "d": 3, "e": 4, "<pad>": 5}}}"#;
+
+    #[test]
+    fn a_decoder_that_names_no_padding_contradicts_none() {
+        let file = include_str!("../../../tests/vectors/trainer/tiny-llama/config.json");
+        let said = ModelConfig::parse(file.as_bytes()).unwrap();
+        let said = ModelConfig { vocab_size: 6, ..said };
+        let refused = TextTokenizer::parse(WORDS.as_bytes(), &said, 8).unwrap_err().to_string();
+        assert!(
+            refused.contains("it has `<pad>` as token 5, config.json says pad_token_id = 0"),
+            "{refused}"
+        );
+        let silent = file.replacen("\"pad_token_id\": 0,", "", 1);
+        let silent = ModelConfig { vocab_size: 6, ..ModelConfig::parse(silent.as_bytes()).unwrap() };
+        TextTokenizer::parse(WORDS.as_bytes(), &silent, 8).unwrap();
+    }
 }

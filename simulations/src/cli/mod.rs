@@ -16,6 +16,12 @@ use clap::{Parser, Subcommand};
     name = "consilium-sim",
     version,
     after_help = "\
+Examples:
+  consilium-sim run simulations/scenarios/hospitals-100.toml
+  consilium-sim run --organizations 50 --rounds 3 --dimension 1000 --json
+  consilium-sim sweep simulations/scenarios/epsilon-sweep.toml --out runs/epsilon
+  consilium-sim report runs/epsilon
+
 Exit codes: 0 it ended as the scenario says, 1 it did not, 2 wrong usage or a scenario that cannot work, 3 a file could not be \
 written (what was written before is whole)."
 )]
