@@ -167,8 +167,11 @@ async fn members_that_are_away_flap_or_have_a_wrong_clock() {
     clock.is_silent(&server);
     let _wrong = connect(0, now - 120_000).await.unwrap();
     clock.fires_and_names(&server, &["warning  clock", "org-0000's is -1"]);
-    for _ in 0..8 {
+    for time in 1..=8 {
         drop(connect(2, now).await.unwrap());
+        // One that came back before its end was seen would have replaced its session instead.
+        let seen = format!("consilium_member_disconnects_total{{member=\"org-0002\"}} {time}\n");
+        wait_for("the session's end", || server.metrics(), || server.metrics().contains(&seen).then_some(()));
     }
     flapping.fires_and_names(&server, &["org-0002's session ended", "times in the last hour"]);
 }
