@@ -33,7 +33,7 @@ wheel: build ## Build the Python trainer package, install it afresh, and test it
 	$(PYTHON) client/python/wheel.py --release $(or $(CARGO_TARGET_DIR),target)/release
 
 parity: build ## Compare the built-in trainer with PEFT and Opacus, in an environment of its own: target/parity/summary.json.
-	cargo build --release --locked -p consilium-client --example parity
+	cargo build --release --locked -p consilium-client --example parity --example next_token_steps
 	$(PYTHON) client/parity/parity.py --release $(or $(CARGO_TARGET_DIR),target)/release
 
 lint: setup ## Format and clippy, warnings refused.

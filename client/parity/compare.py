@@ -1,6 +1,8 @@
 """The comparisons; see parity.py."""
+import contextlib
 import csv
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -9,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 import reference
 
@@ -182,22 +186,80 @@ class Parity:
         job = self.job(list(range(6)), self.some(512), rank=48, modules=linear, repeats=1)
         self.client("start", job)
         step = self.client("step", {**job, "cache_bytes": 0})
-        trainer = subprocess.Popen([sys.executable, HERE / "instant.py", self.out / "overhead.sock"])
-        try:
-            while not (self.out / "overhead.sock").exists():
-                if trainer.poll() is not None:
-                    sys.exit(f"the trainer of the overhead comparison ended with {trainer.returncode}")
-                time.sleep(0.05)
+        with self.serving(HERE / "instant.py", self.out / "overhead.sock"):
             parts = self.client("overhead", {**job, "repeats": 10})
-        finally:
-            trainer.terminate()
-            trainer.wait()
         middle = {name: float(np.median(parts[name])) for name in ("socket_s", "check_s", "noise_s")}
         seconds = sum(middle.values())
         of_step = seconds / min(step["warm_s"])
         return {**middle, "overhead_s": seconds, "dimension": parts["dimension"], "built_in_step_s": min(step["warm_s"]),
                 "built_in_step_dimension": step["dimension"], "titles": 512, "part_of_a_step": of_step, "bar": 0.05,
                 "holds": of_step <= 0.05}
+
+    def example(self):
+        """The example that readers copy, asked for one lot over a socket, beside the built-in trainer."""
+        patients = self.some(64)
+        job = self.job([5], patients)
+        self.started(job)
+        example = HERE.parent / "python" / "examples" / "peft_opacus.py"
+        with self.serving(example, self.model, self.data / "pooled.csv", self.out / "outside.sock"):
+            said = self.client("outside", job)
+        # Either side rounds each patient's numbers at random: a variance of at most 1/4 a number, so of n/2 between the two sums.
+        bar = 8 * (len(patients) / 2) ** 0.5
+        return {**said, "part_of_the_norm": said["distance_units"] / said["norm_units"], "bar_units": bar,
+                "holds": said["largest_difference_units"] <= bar and said["norm_units"] > 100 * said["distance_units"]}
+
+    def decoder(self):
+        """SmolLM2, 30 steps: what a step takes with the upper twelve layers adapted, and whether `peft` reads the adapter as the client does."""
+        folder, titles = self.smollm2(), self.arguments.cache.resolve() / "icd10" / "titles.csv"
+        binary = self.arguments.release.resolve() / "examples" / "next_token_steps"
+
+        def steps(base):
+            out = self.out / f"decoder-{base}"
+            out.mkdir(exist_ok=True)
+            said = subprocess.run([binary, folder, titles, out, "18", base], stdout=subprocess.PIPE, text=True, check=True).stdout
+            return out, json.loads(said)
+
+        half = steps("bf16")[1]
+        out, _ = steps("f32")
+        plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        written = json.loads((out / "logits.json").read_text())
+
+        def logits(model):
+            with torch.no_grad():
+                return [model(torch.tensor([text["ids"]])).logits[0].flatten()[::50].numpy() for text in written]
+
+        ours = [np.array(text["every_50th_logit"]) for text in written]
+        before = logits(plain)
+        theirs = logits(PeftModel.from_pretrained(plain, out / "adapter").eval())
+        apart = max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs))
+        moved = max(float(np.abs(a - b).max()) for a, b in zip(before, theirs))
+        return {**half, "bar_step_s": 1.2, "bar_fell_by": 0.3, "bar_peak_mib": 1600, "logits": apart, "bar_logits": 1e-3,
+                "moved_by_the_adapter": moved,
+                "holds": half["median_step_s"] <= 1.2 and half["fell_by"] >= 0.3 and half["peak_rss_mib"] <= 1600
+                and apart <= 1e-3 < moved}
+
+    def smollm2(self):
+        setup = HERE.parents[1] / "simulations" / "demo" / "setup.py"
+        cache = self.arguments.cache.resolve()
+        subprocess.run([sys.executable, setup, "smollm2"], check=True, env={**os.environ, "CONSILIUM_CACHE": str(cache)})
+        return cache / "smollm2"
+
+    @contextlib.contextmanager
+    def serving(self, trainer, *arguments):
+        """A trainer outside the client, for as long as this lasts. Its last argument is the socket."""
+        package = HERE.parent / "python" / "src"
+        socket = Path(arguments[-1])
+        socket.unlink(missing_ok=True)
+        process = subprocess.Popen([sys.executable, trainer, *map(str, arguments)], env={**os.environ, "PYTHONPATH": str(package)})
+        try:
+            while not socket.exists():
+                if process.poll() is not None:
+                    sys.exit(f"{trainer} ended with {process.returncode}")
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
+            process.wait()
 
     def accuracy(self):
         job = self.job([5], [0])

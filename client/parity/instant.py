@@ -1,8 +1,5 @@
 """A trainer that takes no time: it answers each question with a sum that it has ready. What is left is the way there and back."""
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python" / "src"))
 
 import numpy as np
 

@@ -2,10 +2,12 @@
 //!
 //! `cargo run --release -p consilium-client --example parity -- TASK JOB.json`, where JOB.json is what `client/parity/parity.py`
 //! writes. Tasks: `start` (the adapter that a seed draws), `gradients` (per-patient gradients and logits), `step` (time and peak
-//! memory of one step), `overhead` (of a trainer outside the process), `train` (the demo's recipe, one accuracy a seed), `adapter`
-//! (logits of a PEFT folder written elsewhere). Answers are files named by the job, or one line of JSON.
+//! memory of one step), `overhead` (of a trainer outside the process), `outside` (its sum beside the built-in one's), `train` (the demo's
+//! recipe, one accuracy a seed), `adapter` (logits of a PEFT folder written elsewhere). Answers are files named by the job, or one line of JSON.
 
+mod outside;
 mod overhead;
+mod plan;
 mod recipe;
 
 use std::{
@@ -75,6 +77,7 @@ fn main() -> Result<(), Failure> {
         "gradients" => gradients(&job),
         "step" => step(&job),
         "overhead" => overhead::overhead(&job),
+        "outside" => outside::outside(&job),
         "train" => recipe::train(&job),
         "adapter" => adapter(&job),
         other => Err(format!("no task {other:?}").into()),
@@ -153,10 +156,15 @@ impl Job {
     }
 
     fn encoding(&self, dimension: usize) -> Result<Encoding, Failure> {
+        self.finer_encoding(dimension, 1.0)
+    }
+
+    /// Rounded in steps that many times smaller than a plan's.
+    fn finer_encoding(&self, dimension: usize, times: f64) -> Result<Encoding, Failure> {
         Ok(Encoding::new(EncodingParams {
             dimension: u32::try_from(dimension)?,
             clip: self.recipe.clip,
-            scale: (4.0 * (dimension as f64).sqrt() / self.recipe.clip).log2().ceil().exp2(),
+            scale: times * (4.0 * (dimension as f64).sqrt() / self.recipe.clip).log2().ceil().exp2(),
             metrics_share: 0.05,
             loss_max: 7.0,
             beta: 0.01,

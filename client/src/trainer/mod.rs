@@ -17,7 +17,8 @@
 //! padded length follows from its own length, rows that are missing are filled up, and no kernel used here mixes rows.
 //! A test holds this to the last bit on the kernels of the machine it runs on; libtorch does not promise it for every machine.
 //!
-//! At most [`TrainerSpec::max_physical_batch`] records' gradients are in memory together; the number changes no shape, and so no bit.
+//! At most [`TrainerSpec::max_physical_batch`] records' gradients are in memory together, beside at most 128 MiB of unfinished sums of patients
+//! with several records; the number changes no shape, and so no bit.
 //!
 //! Not hidden: wall time grows with the lot.
 

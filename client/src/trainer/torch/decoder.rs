@@ -5,9 +5,10 @@
 
 use tch::Tensor;
 
+use super::attention::{Sight, attend};
 use super::layout::Layout;
 use super::merged::LayerWeights;
-use super::network::{Network, Place, Taps};
+use super::network::{Network, Place, Taps, uneven};
 use crate::model::ModelConfig;
 use crate::trainer::TrainError;
 
@@ -85,17 +86,9 @@ impl Network {
             let split = group.pad(&qkv)?.f_view([b, t, heads + 2 * key_heads, width])?.f_transpose(1, 2)?;
             let parts = split.f_split_with_sizes([heads, key_heads, key_heads], 1)?;
             let [q, k, v] = parts.as_slice() else { return Err(uneven()) };
-            let shared =
-                |of_groups: &Tensor| of_groups.f_repeat_interleave_self_int(heads / key_heads, 1, None);
-            let (k, v) = (shared(k)?, shared(v)?);
-            let mixed =
-                Tensor::f_scaled_dot_product_attention::<Tensor>(q, &k, &v, None, 0.0, true, None, false)?;
+            let mixed = attend(q, k, v, &Sight::Before)?;
             groups.push(mixed.f_transpose(1, 2)?.f_reshape([b * t, heads * width])?);
         }
         layout.pack(&groups)
     }
-}
-
-fn uneven() -> TrainError {
-    TrainError::Torch("a tensor did not fall into its parts".to_owned())
 }

@@ -2,9 +2,10 @@
 
 use tch::Tensor;
 
+use super::attention::{Sight, attend};
 use super::layout::Layout;
 use super::merged::LayerWeights;
-use super::network::{Network, Place, Taps};
+use super::network::{Network, Place, Taps, uneven};
 use crate::model::Activation;
 use crate::trainer::TrainError;
 
@@ -37,9 +38,9 @@ impl Network {
         for group in &layout.groups {
             let (b, t) = (group.b, group.t);
             let split = group.pad(qkv)?.f_view([b, t, 3, heads, width])?.f_permute([2, 0, 3, 1, 4])?;
-            let (q, k, v) = (split.f_get(0)?, split.f_get(1)?, split.f_get(2)?);
-            let mask = Some(group.mask.f_to_kind(self.kind())?);
-            let mixed = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, false, None, false)?;
+            let parts = split.f_contiguous()?.f_unbind(0)?;
+            let [q, k, v] = parts.as_slice() else { return Err(uneven()) };
+            let mixed = attend(q, k, v, &Sight::Text(&group.mask))?;
             groups.push(mixed.f_transpose(1, 2)?.f_reshape([b * t, heads * width])?);
         }
         layout.pack(&groups)

@@ -9,7 +9,7 @@ use crate::trainer::TrainError;
 use crate::trainer::batches::padded_length;
 
 /// A score that no softmax sees; what `transformers` adds at padding.
-const MASKED: f32 = f32::MIN;
+pub(super) const MASKED: f32 = f32::MIN;
 
 pub(super) struct Layout {
     pub(super) groups: Vec<Group>,

@@ -1,5 +1,6 @@
 //! The built-in trainer: a frozen base model, the adapter's factors, per-patient gradients. See [`super`] for the method.
 
+mod attention;
 mod decoder;
 mod encoder;
 mod evaluate;

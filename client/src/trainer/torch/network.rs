@@ -309,6 +309,10 @@ impl Named {
     }
 }
 
+pub(super) fn uneven() -> TrainError {
+    TrainError::Torch("a tensor did not fall into its parts".to_owned())
+}
+
 /// The values of a tensor of any shape, row-major.
 pub(super) fn read_f32(tensor: &Tensor, into: &mut Vec<f32>) -> Result<(), TrainError> {
     let tensor = tensor.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
