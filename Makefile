@@ -28,6 +28,7 @@ test: setup ## The tests.
 	# Apart, because these builds have test hooks and walls that can be taken down.
 	cargo test --release --locked -p consilium-crypto --features test-walls --test secagg_adversary
 	cargo test --release --locked -p consilium-tests
+	$(PYTHON) -m unittest discover -s simulations/demo
 
 wheel: build ## Build the Python trainer package, install it afresh, and test it: also a whole job with real processes.
 	$(PYTHON) client/python/wheel.py --release $(or $(CARGO_TARGET_DIR),target)/release

@@ -67,6 +67,17 @@ pub enum Never {
     Never,
 }
 
+/// One entry for each organization, or who has two.
+fn once<T>(entries: impl IntoIterator<Item = (usize, T)>) -> Result<BTreeMap<usize, T>, String> {
+    let mut all = BTreeMap::new();
+    for (organization, what) in entries {
+        if all.insert(organization, what).is_some() {
+            return Err(format!("organization {} has two entries; make them one", organization + 1));
+        }
+    }
+    Ok(all)
+}
+
 mod number {
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
@@ -125,7 +136,7 @@ mod step {
 mod deaths {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
     #[derive(Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -148,7 +159,8 @@ mod deaths {
         from: D,
     ) -> Result<BTreeMap<usize, BTreeSet<u64>>, D::Error> {
         let entries = Vec::<Entry>::deserialize(from)?;
-        Ok(entries.into_iter().map(|entry| (entry.organization, entry.after)).collect())
+        super::once(entries.into_iter().map(|entry| (entry.organization, entry.after)))
+            .map_err(D::Error::custom)
     }
 }
 
@@ -192,6 +204,7 @@ mod late {
             By::Word(Never::Never) => Ok(Duration::MAX),
             By::Seconds(seconds) => Duration::try_from_secs_f64(seconds).map_err(D::Error::custom),
         };
-        entries.into_iter().map(|entry| Ok((entry.organization, duration(entry.by_s)?))).collect()
+        let late = entries.into_iter().map(|entry| Ok((entry.organization, duration(entry.by_s)?)));
+        super::once(late.collect::<Result<Vec<_>, _>>()?).map_err(D::Error::custom)
     }
 }

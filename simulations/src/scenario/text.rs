@@ -223,6 +223,16 @@ mod tests {
     }
 
     #[test]
+    fn two_entries_of_one_organization_are_refused() {
+        for fault in ["clients]]\norganization = 2\nafter = [1]", "late]]\norganization = 2\nby_s = 1.0"] {
+            let once = format!("[[faults.{fault}\n");
+            assert!(Draft::parse(&once, "here").unwrap().scenario().is_ok(), "{once}");
+            let error = Draft::parse(&once.repeat(2), "here").unwrap().scenario().unwrap_err().to_string();
+            assert!(error.contains("organization 2 has two entries"), "{error}");
+        }
+    }
+
+    #[test]
     fn fields_are_set_by_their_paths() {
         let mut draft = Draft::parse("seed = 3\n[task]\nkind = \"convex\"\ndimension = 9\n", "here").unwrap();
         for assignment in [
