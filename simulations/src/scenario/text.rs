@@ -227,7 +227,7 @@ mod tests {
         for fault in ["clients]]\norganization = 2\nafter = [1]", "late]]\norganization = 2\nby_s = 1.0"] {
             let once = format!("[[faults.{fault}\n");
             assert!(Draft::parse(&once, "here").unwrap().scenario().is_ok(), "{once}");
-            let error = Draft::parse(&once.repeat(2), "here").unwrap().scenario().unwrap_err().to_string();
+            let error = Draft::parse(&once.repeat(2), "here").unwrap_err().to_string();
             assert!(error.contains("organization 2 has two entries"), "{error}");
         }
     }
