@@ -1,7 +1,7 @@
 //! Attention over the texts of a group (Vaswani et al., 2017): softmax of scaled scores, times the values.
 //!
 //! Short texts are attended to in a few products of whole groups. libtorch's fused kernel makes two products forward and five backward for each
-//! text and head, and in half precision each of them is set up anew: for titles of a dozen tokens that takes as long as all else. Long
+//! text and head, and in half precision each of them is set up anew: for titles of a dozen tokens that took more than a third of a step. Long
 //! texts go through the fused kernel, which keeps no scores, and so do those of a few tokens. Which way a text goes follows from its own padded
 //! length alone.
 
